@@ -1,0 +1,55 @@
+"""The `todoku` command: the groups of commands, and the options that all of them share.
+
+Everything heavy is imported inside the commands, so that `todoku --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from todoku import __version__
+from todoku.cli import account, alias, plan, rehearse
+from todoku.cli import settings as settings_commands
+from todoku.cli.context import Context
+
+app = typer.Typer(
+    name="todoku",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Own-domain mail that arrives: one file is planned, applied, rehearsed and proven.",
+    epilog="Exit codes: 0 done or nothing to do, 1 failed or findings, 2 wrong usage or settings.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"todoku {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config: Annotated[
+        Path, typer.Option("--config", "-c", envvar="TODOKU_CONFIG", help="The settings file.")
+    ] = Path("/etc/todoku/todoku.toml"),
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    ctx.obj = Context(config)
+
+
+app.add_typer(settings_commands.app, name="settings")
+app.command("plan")(plan.plan)
+app.command("apply")(plan.apply)
+app.add_typer(account.app, name="account")
+app.add_typer(alias.app, name="alias")
+app.command("rehearse")(rehearse.rehearse)
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,194 @@
+"""`todoku plan` shows what would change and why; `todoku apply` asks, does it, and tells how it went."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json, require_root
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from todoku.plan.events import Outcome
+    from todoku.plan.journal import Journal
+    from todoku.plan.plan import Plan
+    from todoku.plan.stages import Stage
+
+# On a file system that a reboot clears: after that there is neither a holder nor anything to follow.
+LOCK = Path("/run/todoku/apply.lock")
+JOURNAL = Path("/run/todoku/apply.journal")
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+
+
+def plan(
+    ctx: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 2 when something would change.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list what would not change.")] = False,
+    json: _Json = False,
+) -> None:
+    """Show what would change, and why. Changes nothing."""
+    from todoku.plan import show
+
+    context: Context = ctx.obj
+    _, _, planned = _make_plan(context, json)
+    if json:
+        print_json(show.as_json(planned))
+    else:
+        show.plan(planned, _console(), everything=everything)
+    if planned.problems:
+        raise SystemExit(FAILED)
+    raise SystemExit(USAGE if check and not planned.empty else DONE)
+
+
+def apply(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    json: _Json = False,
+) -> None:
+    """Show what would change, ask, and do it. Can be run again at any time."""
+    from todoku.plan import show
+
+    require_root("`todoku apply`")
+    context: Context = ctx.obj
+    with ExitStack() as held:
+        _lock(held, json)
+        stages, journal, planned = _make_plan(context, json)
+        if json:
+            print_json({"event": "plan", **show.as_json(planned)})
+        else:
+            show.plan(planned, _console())
+        if planned.problems:
+            _refuse("nothing was changed: first see to what is marked x in the plan", FAILED, json)
+        if planned.empty:
+            if json:
+                print_json(show.outcome_as_json(_all_unchanged(planned)))
+            raise SystemExit(DONE)
+        if not yes:
+            _ask(json)
+        raise SystemExit(_apply(stages, journal, planned, json))
+
+
+def _make_plan(context: Context, json: bool) -> tuple[Sequence[Stage], Journal, Plan]:
+    """The stages of the settings file, what earlier runs left to follow, and the plan."""
+    from rich.console import Console
+
+    from todoku.cli import desired
+    from todoku.plan.journal import Journal
+    from todoku.plan.order import PlanError
+    from todoku.plan.stages import make_stages
+    from todoku.plan.trouble import EXPECTED, explain
+    from todoku.settings.credential import CredentialError
+
+    settings = context.settings()
+    try:
+        journal = Journal(JOURNAL)
+        with Console(stderr=True).status("Looking at what is there ..."):
+            stages = desired.stages(settings)
+            return stages, journal, make_stages(stages, journal)
+    except EXPECTED as error:
+        _refuse(f"no plan could be made: {explain(error)}", FAILED, json)
+    except (PlanError, CredentialError) as error:
+        _refuse(f"no plan could be made: {error}", FAILED, json)
+
+
+def _apply(stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool) -> int:
+    from todoku.cli.progress import reporting
+    from todoku.plan import show
+    from todoku.plan.stages import apply_stages
+
+    console = _console()
+    began = time.monotonic()
+    with (
+        _stopping_on_signals() as stop,
+        reporting(console, len(planned.changes), as_json=json) as report,
+    ):
+        outcome = apply_stages(stages, planned, report, stop=stop, journal=journal)
+    seconds = time.monotonic() - began
+    if json:
+        print_json(show.outcome_as_json(outcome, seconds))
+    else:
+        show.outcome(outcome, console, planned=planned, seconds=seconds)
+    if outcome.abandoned:
+        # The interpreter would wait for the threads that still run; "at once" was asked for.
+        sys.stdout.flush()
+        os._exit(FAILED)
+    outcome.raise_bug()
+    return DONE if outcome.ok else FAILED
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[threading.Event]:
+    """A flag that the first Ctrl-C (SIGTERM, a lost terminal) sets; the second one interrupts at once."""
+    stop = threading.Event()
+    interrupted = False
+
+    def handle(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        if not stop.is_set():
+            stop.set()
+            # A signal may come in the midst of a print: only the bare system call may be used here.
+            with suppress(OSError):
+                os.write(2, b"\nStopping: what is running ends first. Ctrl-C again stops at once.\n")
+        elif not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What is ignored stays ignored: that is how nohup and background jobs of a shell work.
+    taken = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in taken}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lock(held: ExitStack, json: bool) -> None:
+    from todoku.plan.lock import LockedError, exclusive
+    from todoku.plan.trouble import explain
+
+    try:
+        held.enter_context(exclusive(LOCK, "`todoku apply`"))
+    except LockedError as error:
+        _refuse(str(error), FAILED, json)
+    except OSError as error:
+        _refuse(f"cannot make sure that this is the only `todoku apply`: {explain(error)}", FAILED, json)
+
+
+def _ask(json: bool) -> None:
+    """Go on only if a person says yes."""
+    if json or not sys.stdin.isatty():
+        why = "--json cannot ask" if json else "standard input is not a terminal, so nobody can be asked"
+        _refuse(f"nothing was changed: {why}; add --yes to apply without asking", USAGE, json)
+    if not typer.confirm("Apply this?", default=False):
+        _refuse("nothing was changed", FAILED, json)
+
+
+def _refuse(message: str, code: int, json: bool) -> NoReturn:
+    if json:
+        print_json({"ok": False, "changed": [], "error": message})
+    fail(message, code)
+
+
+def _all_unchanged(planned: Plan) -> Outcome:
+    from todoku.plan.events import Outcome
+
+    return Outcome(unchanged=tuple(step.id for step in planned.steps))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()

@@ -1,0 +1,242 @@
+"""Everything that a host needs, as resources: the same settings in, the same resources out.
+
+Two stages: which syntax Postfix and Dovecot want is known for certain once their packages are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from todoku.directory.place import HERE
+from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
+from todoku.host import certificate, dovecot, managers, packages, postfix
+from todoku.host.certificate import Named, SelfSigned
+from todoku.host.client import Host
+from todoku.host.configuration import ConfigSet, Validation
+from todoku.host.credential import RelayCredentialFile
+from todoku.host.facts import Facts, gather
+from todoku.host.files import Directory, File
+from todoku.host.packages import Packages
+from todoku.host.rendered import RenderedFile
+from todoku.host.services import DOVECOT, POSTFIX, Daemon, Service
+from todoku.host.users import Group, User
+from todoku.host.validation import DovecotValidation, PostfixValidation
+from todoku.plan.resource import Item, LookFailed, Resource
+from todoku.settings import Settings
+
+VMAIL = "vmail"
+STATE = "/var/lib/todoku"
+MAIL = f"{STATE}/mail"
+_PACKAGES = frozenset({"packages"})
+_RUN = RenderedFile("/etc/tmpfiles.d/todoku.conf", "d /run/todoku 0755 root root -\n")
+
+
+def stages(
+    settings: Settings, host: Host | None = None, environ: Mapping[str, str] = os.environ
+) -> list[Callable[[], list[Item]]]:
+    """What a host with these settings needs, first the packages, then the rest.
+
+    Calling a stage looks at the machine (which versions are there); raises LookFailed.
+    """
+    machine = host or Host()
+    return [
+        lambda: _items(machine, [_packages(settings)]),
+        lambda: [
+            *_items(machine, resources(settings, gather(machine), environ)),
+            *_directory(settings),
+        ],
+    ]
+
+
+def resources(
+    settings: Settings, facts: Facts, environ: Mapping[str, str] = os.environ
+) -> list[Resource[Host, Any]]:
+    """All of a host but its packages and what the directory contributes. Raises LookFailed."""
+    try:
+        files = {
+            "postfix": tuple(postfix.render(settings, facts)),
+            "dovecot": tuple(dovecot.render(settings, facts)),
+        }
+    except ValueError as error:
+        raise LookFailed(str(error)) from error
+    return [
+        *_folders(settings, facts),
+        *_mailbox_owner(settings),
+        _certificate(settings),
+        RelayCredentialFile(
+            reason="the relay takes mail only from those who log in",
+            settings=settings,
+            environ=environ,
+            after=_PACKAGES,
+        ),
+        *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
+        *_dovecot(settings, facts, files["dovecot"]),
+    ]
+
+
+def _packages(settings: Settings) -> Packages:
+    return Packages(names=packages.wanted(settings), reason="Postfix and Dovecot do the mail")
+
+
+def _folders(settings: Settings, facts: Facts) -> list[Resource[Host, Any]]:
+    below_etc, below_state = frozenset({"folder:/etc/todoku"}), frozenset({f"folder:{STATE}"})
+    wanted: list[Resource[Host, Any]] = [
+        Directory(path="/etc/todoku", reason="the settings"),
+        Directory(
+            path="/etc/todoku/secrets", mode=0o700, reason="what nobody else may read", after=below_etc
+        ),
+        Directory(path="/etc/todoku/tls", reason="the certificate", after=below_etc),
+        Directory(path=STATE, reason="everything that has to survive"),
+        Directory(
+            path=f"{STATE}/directory", reason="what Postfix and Dovecot know of accounts", after=below_state
+        ),
+        Directory(path="/run/todoku", reason="sockets"),
+    ]
+    if facts.service_manager == "systemd":
+        wanted.append(File(file=_RUN, reason="/run is empty after a reboot"))
+    if settings.accounts.mode == "virtual":
+        after = below_state | {f"user:{VMAIL}"}
+        reason = "the mail of all accounts"
+        mail = Directory(path=MAIL, mode=0o700, owner=VMAIL, group=VMAIL, reason=reason, after=after)
+        wanted.append(mail)
+    return wanted
+
+
+def _mailbox_owner(settings: Settings) -> list[Resource[Host, Any]]:
+    if settings.accounts.mode == "system":
+        return []
+    reason = "mail belongs to a user who can do nothing else"
+    return [
+        Group(name=VMAIL, reason=reason),
+        User(name=VMAIL, group=VMAIL, home=MAIL, reason=reason, after=frozenset({f"group:{VMAIL}"})),
+    ]
+
+
+def _certificate(settings: Settings) -> SelfSigned | Named:
+    if settings.tls.certificate is None:
+        return SelfSigned(
+            hostname=settings.hostname,
+            reason="TLS is offered from the first minute on; a real certificate can follow",
+            after=frozenset({"folder:/etc/todoku/tls"}),
+        )
+    chain, key = certificate.paths(settings)
+    return Named(
+        hostname=settings.hostname,
+        certificate=chain,
+        key=key,
+        reason="the settings name it; a wrong one would stop both daemons",
+    )
+
+
+def _postfix(
+    settings: Settings,
+    facts: Facts,
+    files: tuple[RenderedFile, ...],
+    addresses: tuple[IPv4Address | IPv6Address, ...],
+) -> list[Resource[Host, Any]]:
+    after = {"certificate", "relay-credential"}
+    configured, rest = _configured("postfix", "/etc/postfix", files, PostfixValidation(), after)
+    credential = f"{configured.folder}/relay_credential"
+    service = _service(
+        POSTFIX,
+        facts,
+        configured,
+        rest,
+        extra={"certificate": certificate.paths(settings), "relay-credential": (credential,)},
+        addresses=addresses,
+        reason="takes mail in, and hands it to the relay",
+    )
+    return [configured, *rest, *service]
+
+
+def _dovecot(settings: Settings, facts: Facts, files: tuple[RenderedFile, ...]) -> list[Resource[Host, Any]]:
+    after = {"certificate"}
+    configured, rest = _configured("dovecot", "/etc/dovecot", files, DovecotValidation(), after)
+    service = _service(
+        DOVECOT,
+        facts,
+        configured,
+        rest,
+        extra={"certificate": certificate.paths(settings)},
+        addresses=(),
+        reason="keeps mail, hands it out, and checks passwords",
+    )
+    return [configured, *rest, *service]
+
+
+def _configured(
+    name: str, folder: str, files: tuple[RenderedFile, ...], validation: Validation, after: set[str]
+) -> tuple[ConfigSet, list[File]]:
+    """The files below the daemon's own folder as one set, the others each on its own."""
+    inside = tuple(file for file in files if file.path.startswith(f"{folder}/"))
+    rest = [
+        File(file=file, reason=f"read by {name}", after=_PACKAGES) for file in files if file not in inside
+    ]
+    configured = ConfigSet(
+        name=name,
+        folder=folder,
+        files=inside,
+        validation=validation,
+        reason=f"all that {name} does follows from the settings",
+        after=_PACKAGES | after | {file.id for file in rest},
+    )
+    return configured, rest
+
+
+def _service(
+    daemon: Daemon,
+    facts: Facts,
+    configured: ConfigSet,
+    rest: list[File],
+    *,
+    extra: Mapping[str, tuple[str, ...]],
+    addresses: tuple[IPv4Address | IPv6Address, ...],
+    reason: str,
+) -> list[Resource[Host, Any]]:
+    """The service, restarted when one of its files changes; under supervisord also the file that names it."""
+    files = [*rest]
+    if facts.service_manager == "supervisord":
+        files.append(
+            File(file=managers.program(daemon.name), reason=f"supervisord keeps {daemon.name} running")
+        )
+    paths = [file.path for file in configured.files] + [file.file.path for file in files]
+    service = Service(
+        daemon=daemon,
+        manager=managers.manager(facts.service_manager),
+        configuration=tuple(dict.fromkeys([*paths, *(path for some in extra.values() for path in some)])),
+        addresses=addresses,
+        reason=reason,
+        after=_PACKAGES | {EXPORT_ID, "folder:/run/todoku"},
+        follows=frozenset({configured.id, *(file.id for file in files), *extra}),
+    )
+    return [*files[len(rest) :], service]
+
+
+def _listens_on(files: tuple[RenderedFile, ...]) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The addresses that main.cf names; none when it says "all"."""
+    main = next((file.content for file in files if file.path.endswith("/main.cf")), "")
+    named = re.findall(r"(?m)^inet_interfaces\s*=\s*(.*)$", main)
+    words = re.split(r"[,\s]+", named[-1].strip()) if named else []
+    try:
+        return tuple(ip_address(word.strip("[]")) for word in words if word)
+    except ValueError:  # "all", "loopback-only"
+        return ()
+
+
+def _directory(settings: Settings) -> list[Item]:
+    """The store, and what is exported from it. postmap needs Postfix and its main.cf."""
+    after = {f"folder:{STATE}", f"folder:{STATE}/directory", "configuration:postfix"}
+    if settings.accounts.mode == "virtual":
+        after.add(f"user:{VMAIL}")
+    return [
+        Item(StoreSchema(requires=frozenset({f"folder:{STATE}"})), HERE),
+        Item(DirectoryExport(settings, requires=_PACKAGES | after), HERE),
+    ]
+
+
+def _items(host: Host, wanted: Iterable[Resource[Host, Any]]) -> list[Item]:
+    return [Item(resource, host) for resource in wanted]

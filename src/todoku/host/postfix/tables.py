@@ -1,0 +1,130 @@
+"""The small lookup tables beside main.cf: text that is a function of the settings (cidr_table(5), regexp_table(5)).
+
+What changes with every account (addresses, aliases, who may send as whom) is not here: the directory exports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from todoku.host.endpoint import client_networks
+from todoku.settings import RelayCredential, Settings
+
+_LOCAL_PART = "[A-Za-z0-9._+-]+"  # as the settings and the directory allow it
+_WORDS = "[A-Za-z0-9!#$%&'*+/=?^_.[:space:]-]*"  # of a display name, encoded words (RFC 2047) among them
+
+
+def clients(settings: Settings) -> str:
+    """cidr: who may use submission. The others are told why before they can try a password."""
+    refusal = "554 5.7.1 Mail is submitted here from the organisation's own networks only"
+    lines = ["# Who may use 587 and 465 (clients.networks in todoku.toml)."]
+    lines += [f"{network}  DUNNO" for network in client_networks(settings)]
+    lines += [f"0.0.0.0/0  {refusal}", f"::/0  {refusal}"]
+    return _text(lines)
+
+
+def device_classes(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """A restriction class for each device: its name in main.cf, and the only sender that it lets pass."""
+    return tuple((f"device_{n}", device.sender) for n, device in enumerate(settings.devices, 1))
+
+
+def devices(settings: Settings) -> str:
+    """cidr: which restriction class (main.cf) is in charge of a device, by its address."""
+    lines = ["# Devices that cannot authenticate (devices in todoku.toml): address, restriction class in main.cf."]
+    numbered = [
+        (ip_network(device.address, strict=False), name)
+        for (name, _), device in zip(device_classes(settings), settings.devices, strict=True)
+    ]
+    # The first match counts: a single address before the network that it is in.
+    numbered.sort(key=lambda pair: -pair[0].prefixlen)
+    return _text(lines + [f"{network}  {restriction}" for network, restriction in numbered])
+
+
+def relay_reply() -> str:
+    """regexp: the relay answers 254, a success code, when the recipient is on its suppression list.
+
+    Oracle's page "Troubleshooting Email Delivery" has `254 4.7.1 Suppression for user ... to ...`. Taken as
+    success the message would be gone without a trace. Matched loosely: the text is theirs to change.
+    """
+    return _text(
+        [
+            "# 254 means suppressed: nothing is delivered. Make it the failure that it is, so that the sender is told.",
+            r"/^254([ -])[245](\.[0-9]{1,3}\.[0-9]{1,3}.*)$/  554${1}5${2}",
+            r"/^254(.*)$/  554${1}",
+        ]
+    )
+
+
+def host_sender(settings: Settings) -> str:
+    """regexp: the envelope sender of mail made on this machine, when it is not in one of the domains."""
+    return _text(
+        [
+            "# Envelope sender of mail made on this machine: the relay takes senders in our domains only.",
+            f"!/@({_domains(settings)})$/  {settings.host_sender}",
+        ]
+    )
+
+
+def host_header_from(settings: Settings) -> str:
+    """regexp: the header From of mail made on this machine. Only a plain address in our domains stays.
+
+    Every form that is not surely one of ours (lists, groups, comments, routes) is replaced: the relay judges each
+    address in it. The name of the writer is kept where it is made of harmless characters.
+    """
+    start, end, space = "^From[[:space:]]*:[[:space:]]*", "[[:space:]]*$", "[[:space:]]"
+    ours = f"{_LOCAL_PART}@({_domains(settings)})"
+    named = f'REPLACE From: "${{1}}" <{settings.host_sender}>'
+    return _text(
+        [
+            "# header From of mail made on this machine (cron, root, web applications): the relay takes only ours.",
+            f"~{start}{ours}{end}~  DUNNO",
+            f"~{start}{_WORDS}<{ours}>{end}~  DUNNO",
+            rf'~{start}"[^"\\]*"{space}*<{ours}>{end}~  DUNNO',
+            "# root (Cron Daemon)",
+            rf'~{start}[^[:space:]()<>,;:"]+{space}+\(([A-Za-z0-9 ._-]+)\){end}~  {named}',
+            "# Name <address>",
+            rf'~{start}"?([A-Za-z0-9._-]+( [A-Za-z0-9._-]+)*)"?{space}*<[^<>,;"]*>{end}~  {named}',
+            "# anything else",
+            f"/^From[[:space:]]*:/  REPLACE From: {settings.host_sender}",
+        ]
+    )
+
+
+def host_recipient(settings: Settings) -> str:
+    """regexp: the mail host's own name is no mail domain, but its postmaster can be reached (RFC 5321 4.5.1)."""
+    return _text(
+        [
+            "# postmaster@ and abuse@ the host's own name; from outside nobody else is there.",
+            f"/^(postmaster|abuse)@{_literally(settings.hostname)}$/  {settings.postmaster}",
+        ]
+    )
+
+
+def host_local_recipient(settings: Settings) -> str:
+    """regexp: mail made on this machine for its own users (root, www-data) is read by the postmaster."""
+    return _text(
+        [
+            "# Mail made on this machine for root, www-data and the like.",
+            rf"/@({_literally(settings.hostname)}|localhost(\.localdomain)?)$/  {settings.postmaster}",
+        ]
+    )
+
+
+def relay_credential(destination: str, credential: RelayCredential) -> str:
+    """texthash: `destination` must be written exactly as relayhost is, or Postfix sends without a password."""
+    if ":" in credential.username:
+        raise ValueError("the relay's user name contains a colon, which Postfix takes for the end of it")
+    return f"{destination} {credential.username}:{credential.password}\n"
+
+
+def _domains(settings: Settings) -> str:
+    return "|".join(_literally(domain.name) for domain in settings.domains)
+
+
+def _literally(name: str) -> str:
+    return name.replace(".", r"\.")
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"

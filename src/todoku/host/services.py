@@ -1,0 +1,220 @@
+"""A daemon that runs, with the configuration that is on the disk, and again after a reboot.
+
+Nothing is remembered from run to run: a daemon that was started before one of its files last changed needs a
+restart, however long ago that was and whoever changed it. So a run that was killed between file and restart
+is made good by the next one, and one that changes nothing restarts nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from todoku.host import processes
+from todoku.host.client import Host, HostError
+from todoku.host.managers import Manager
+from todoku.host.processes import Listener, Process
+from todoku.host.resource import HostResource
+from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed
+
+_PATIENCE = 20.0  # seconds until it listens
+_SLACK = 0.1  # seconds: the kernel notes process starts in ticks of 10 ms
+_LOG_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """How a program can be recognised and stopped, whoever started it."""
+
+    name: str  # "postfix": the unit's name
+    process: str  # "master": what its main process is called
+    pid_file: str
+    stop: tuple[str, ...]
+    ports: tuple[int, ...]  # TCP ports that it has to listen on
+    log: str
+
+
+POSTFIX = Daemon(
+    name="postfix",
+    process="master",
+    pid_file="/var/spool/postfix/pid/master.pid",
+    stop=("postfix", "stop"),
+    ports=(25, 465, 587),
+    log="/var/log/mail.log",
+)
+DOVECOT = Daemon(
+    name="dovecot",
+    process="dovecot",
+    pid_file="/run/dovecot/master.pid",
+    stop=("doveadm", "stop"),
+    ports=(993,),
+    log="/var/log/dovecot.log",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSeen:
+    """A service as it is."""
+
+    process: Process | None
+    managed: bool = True  # by the service manager; not started by hand
+    enabled: bool = True  # at boot
+    newer: str = ""  # a configuration file that changed after the process started
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service(HostResource[ServiceSeen]):
+    """A running daemon. `addresses` are those that it listens on; none means all."""
+
+    daemon: Daemon
+    manager: Manager | None
+    configuration: tuple[str, ...]
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"service:{self.daemon.name}"
+
+    def look(self, client: Host) -> ServiceSeen:
+        manager = self._manager()
+        process = processes.main_process(client, self.daemon.pid_file, self.daemon.process)
+        enabled = manager.enabled(client, self.daemon.name)
+        if process is None:
+            return ServiceSeen(None, enabled=enabled)
+        return ServiceSeen(
+            process=process,
+            managed=manager.runs(client, self.daemon.name, process),
+            enabled=enabled,
+            newer=_newer(client, self.configuration, process.started),
+        )
+
+    def differ(self, seen: ServiceSeen) -> Change | None:
+        name = self.daemon.name
+        if seen.process is None:
+            return Change(Action.RUN, f"start {name}")
+        if not seen.managed:
+            return Change(Action.RUN, f"restart {name}: it was not started by the service manager")
+        if seen.newer:
+            return Change(Action.RUN, f"restart {name}: {seen.newer} changed after it was started")
+        if not seen.enabled:
+            return Change(Action.UPDATE, f"have {name} started at boot")
+        return None
+
+    def triggered(self, by: Set[str]) -> Change:
+        return Change(Action.RUN, f"restart {self.daemon.name}: {', '.join(sorted(by))} changes")
+
+    def change(self, change: Change, client: Host) -> None:
+        manager = self._manager()
+        if change.action is Action.UPDATE:
+            manager.enable(client, self.daemon.name)
+            return
+        began = time.time()
+        seen = self.look(client)
+        if seen.process is not None and not seen.managed:
+            client.run(self.daemon.stop)
+            _wait(lambda: self._process(client) is None)
+        _refuse_taken_ports(client, self.daemon, self._process(client), self.addresses)
+        try:
+            manager.restart(client, self.daemon.name)
+        except HostError as error:
+            raise ChangeFailed(f"{error}\n{self._log(client, manager)}".rstrip()) from error
+        if not _wait(lambda: self._serves(client, began)):
+            raise ChangeFailed(self._why_not(client, manager))
+
+    def _manager(self) -> Manager:
+        if self.manager is None:
+            raise LookFailed(
+                f"neither systemd nor supervisord runs here, so nobody would keep {self.daemon.name} "
+                "running; in a container start supervisord first: "
+                "supervisord -c /etc/supervisor/supervisord.conf"
+            )
+        return self.manager
+
+    def _process(self, host: Host) -> Process | None:
+        return processes.main_process(host, self.daemon.pid_file, self.daemon.process)
+
+    def _serves(self, host: Host, since: float) -> bool:
+        process = self._process(host)
+        if process is None or process.started < since - _SLACK:
+            return False
+        return not self._silent(host, process)
+
+    def _silent(self, host: Host, process: Process) -> tuple[int, ...]:
+        """The ports on which it has to listen and does not."""
+        own = processes.sockets(host, process.pid)
+        open_ports = {listener.port for listener in processes.listeners(host) if listener.inode in own}
+        return tuple(port for port in self.daemon.ports if port not in open_ports)
+
+    def _why_not(self, host: Host, manager: Manager) -> str:
+        process = self._process(host)
+        name = self.daemon.name
+        if process is None:
+            found = f"{name} was started, but does not run"
+        elif silent := self._silent(host, process):
+            found = f"{name} runs, but does not listen on port {', '.join(map(str, silent))}"
+        else:
+            found = f"{name} runs, but was not restarted"
+        return f"{found} (waited {_PATIENCE:g} s). It said last:\n{self._log(host, manager)}"
+
+    def _log(self, host: Host, manager: Manager) -> str:
+        lines = [*manager.said(host, self.daemon.name).splitlines(), *_tail(host.text(self.daemon.log))]
+        return "\n".join(dict.fromkeys(lines)) or "nothing"
+
+
+def taken(
+    listeners: Sequence[Listener], ports: Sequence[int], addresses: Sequence[IPv4Address | IPv6Address]
+) -> tuple[Listener, ...]:
+    """Those of `listeners` that leave no room for another one on `ports` at `addresses` (none: all)."""
+    return tuple(
+        listener
+        for listener in listeners
+        if listener.port in ports
+        and (not addresses or listener.address.is_unspecified or listener.address in addresses)
+    )
+
+
+def _refuse_taken_ports(
+    host: Host, daemon: Daemon, own: Process | None, addresses: Sequence[IPv4Address | IPv6Address]
+) -> None:
+    """Raises ChangeFailed, naming who holds a port that the daemon needs."""
+    ours = processes.sockets(host, own.pid) if own is not None else frozenset()
+    others = [
+        listener
+        for listener in taken(processes.listeners(host), daemon.ports, addresses)
+        if listener.inode not in ours
+    ]
+    holders = []
+    for listener in others:
+        holder = processes.holder(host, listener.inode)
+        who = f"{holder.name} (process {holder.pid})" if holder else "a process that is not visible from here"
+        holders.append(f"port {listener.port} is held by {who}")
+    if holders:
+        raise ChangeFailed(
+            f"{daemon.name} cannot start: {'; '.join(dict.fromkeys(holders))}. Stop it, then apply again"
+        )
+
+
+def _newer(host: Host, files: Sequence[str], started: float) -> str:
+    """A file that changed after `started`; one from the future (the clock was set back) tells nothing."""
+    now = time.time()
+    for path in files:
+        stat = host.stat(path)
+        if stat is not None and started + _SLACK < stat.changed < now + _SLACK:
+            return path
+    return ""
+
+
+def _tail(text: str) -> list[str]:
+    return text.splitlines()[-_LOG_LINES:]
+
+
+def _wait(done: Callable[[], bool]) -> bool:
+    """Whether `done` came true in time."""
+    end = time.monotonic() + _PATIENCE
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

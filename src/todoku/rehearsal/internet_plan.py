@@ -1,0 +1,80 @@
+"""Who is who in the rehearsal's internet: every name and address, as one frozen value.
+
+The addresses are fixed (documentation ranges, RFC 5737 and RFC 3849) so that tests and people's own scripts
+can rely on them; the names of our own side come from the settings that are rehearsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+RELAY_SMTP = IPv4Address("192.0.2.20")
+CLOUD_REST = IPv4Address("192.0.2.21")
+RELAY_OUTGOING = IPv4Address("192.0.2.25")
+DNS = IPv4Address("192.0.2.53")
+RECEIVER = IPv4Address("198.51.100.25")
+RECEIVER6 = IPv6Address("2001:db8:25::25")
+OUTSIDE = IPv4Address("198.51.100.80")
+OUTSIDE6 = IPv6Address("2001:db8:80::80")
+SERVER = IPv4Address("203.0.113.10")
+SERVER6 = IPv6Address("2001:db8:10::10")
+# A machine in the organisation's own network, behind a link of its own (veth): where mail programs run.
+OFFICE_GATEWAY = IPv4Address("192.168.77.1")
+OFFICE = IPv4Address("192.168.77.2")
+
+RECEIVER_DOMAIN = "mailbox.example"
+RECEIVER_HOST = "mx.mailbox.example"
+OUTSIDE_DOMAIN = "outside.example"
+OUTSIDE_HOST = "mail.outside.example"
+SWITCHBOARD_PORT = 8025  # on RELAY_SMTP
+
+STATE = Path("/run/todoku-rehearsal")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayCredential:
+    """The user name and password that the relay gave out (oci-email-delivery.md 5 for their shapes)."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"RelayCredential({self.username!r}, ...)"
+
+
+@dataclass(frozen=True, slots=True)
+class SeededDomain:
+    """A domain of the organisation as the relay knows it before a cloud room exists to create it there."""
+
+    name: str  # A-labels
+    selector: str
+    dkim_private_key: str  # PEM; RSA-2048
+    dmarc: str = "v=DMARC1; p=none"
+
+
+@dataclass(frozen=True, slots=True)
+class InternetPlan:
+    """Everything that the world's DNS, relay, receiver and outside sender have to know."""
+
+    hostname: str  # of our server, A-labels
+    addresses: tuple[IPv4Address | IPv6Address, ...]  # of our server
+    domains: tuple[SeededDomain, ...]
+    region: str  # "ap-tokyo-1"
+    region_code: str  # "nrt1": the region key and a digit, in DKIM and return-path names
+    relay_hostname: str  # "smtp.email.ap-tokyo-1.oci.oraclecloud.com"
+    credential: RelayCredential
+    approved_senders: tuple[str, ...]  # "alice@hoge.example", or "@hoge.example" for a whole domain
+    outside_selector: str
+    outside_dkim_private_key: str
+    regional_selector: str  # the relay's own signature: s=prod-nrt-20240101; d=nrt1.rp.oracleemaildelivery.com
+    regional_dkim_private_key: str
+
+    @property
+    def return_path_domain(self) -> str:
+        return f"{self.region_code}.rp.oracleemaildelivery.com"
+
+    @property
+    def relay_outgoing_hostname(self) -> str:
+        return f"aib29agh025.{self.region_code}.oracleemaildelivery.com"

@@ -1,0 +1,122 @@
+"""What the relay does after `250 Ok`: deliver by MX, try again, and turn bounces into suppressions.
+
+Each recipient gets a copy of its own, whose envelope sender is an address of the relay's return path, so
+that bounces come to the relay and never to the submitter (Oracle's return path page). The local part of
+that address is not published. A 5xx from the other side is a hard bounce and suppresses the recipient; a
+recipient that stays unreachable for all tries is a soft bounce, which is recorded but does not suppress:
+the suppression list page names hard bounces, complaints, manual entries and unsubscriptions only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+from todoku.rehearsal.relay_message import Handling, Message
+from todoku.rehearsal.relay_record import Relayed, Seen
+from todoku.rehearsal.relay_state import RelayState
+from todoku.rehearsal.smtp_client import Courier, Outcome
+
+log = logging.getLogger(__name__)
+
+# Seconds between tries: quick at first, since people wait for a rehearsal; about two minutes in all.
+BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 7)
+PARALLEL = 10  # connections at a time
+ROOM = 20_000  # copies waiting; more is "452 System storage error"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One recipient's copy of a message."""
+
+    recipient: str
+    return_path: str
+    content: bytes
+    message_id: str
+
+
+class Outbox:
+    """The relay's queue, in memory."""
+
+    def __init__(
+        self,
+        courier: Courier,
+        handling: Handling,
+        return_path_domain: str,
+        state: RelayState,
+        seen: Seen,
+        backoff: tuple[float, ...] = BACKOFF,
+    ) -> None:
+        self.courier, self.handling = courier, handling
+        self.return_path_domain = return_path_domain
+        self.state, self.seen, self.backoff = state, seen, backoff
+        self._line = asyncio.Semaphore(PARALLEL)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Copies that are neither delivered nor given up."""
+        return len(self._tasks)
+
+    def put(self, message: Message, recipients: tuple[str, ...]) -> bool:
+        """Take a prepared message; False when there is no room."""
+        if self.waiting + len(recipients) > ROOM:
+            return False
+        octets = message.octets()
+        message_id = message.values("Message-id")[0].decode("utf-8", "replace")
+        for recipient in recipients:
+            return_path = f"bounces+{secrets.token_hex(16)}@{self.return_path_domain}"
+            copy = Copy(recipient, return_path, self.handling.received(recipient) + octets, message_id)
+            task = asyncio.create_task(self._carry(copy))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def stop(self) -> None:
+        """Give up what is waiting (the world ends)."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _carry(self, copy: Copy) -> None:
+        outcome = await self._try(copy)
+        tries = 1
+        for pause in self.backoff:
+            if outcome.code // 100 != 4:
+                break
+            await asyncio.sleep(pause)
+            outcome = await self._try(copy)
+            tries += 1
+        self._record(copy, outcome, tries)
+
+    async def _try(self, copy: Copy) -> Outcome:
+        async with self._line:
+            try:
+                outcomes, _ = await self.courier.deliver(copy.return_path, [copy.recipient], copy.content)
+            except Exception as problem:  # a copy must not get lost on a mistake of ours
+                log.exception("delivery to %s", copy.recipient)
+                return Outcome(copy.recipient, 451, f"4.3.0 {problem}")
+        return outcomes[0]
+
+    def _record(self, copy: Copy, outcome: Outcome, tries: int) -> None:
+        kind = outcome.code // 100
+        bounce = {2: "", 4: "soft"}.get(kind, "hard")
+        reply = f"{outcome.code} {outcome.text}"
+        entry = Relayed(
+            time.time(),
+            copy.recipient,
+            copy.message_id,
+            "bounce" if bounce else "relay",
+            bounce,
+            reply,
+            outcome.host,
+            outcome.tls,
+            outcome.verified,
+            tries,
+        )
+        (self.seen.bounces if bounce else self.seen.relayed).append(entry)
+        if bounce == "hard":
+            self.state.suppress(copy.recipient, "HARDBOUNCE", copy.message_id, reply, outcome.host)

@@ -1,0 +1,307 @@
+"""The world as it stands inside the namespaces: network, names, certificates, the relay and the mail providers,
+a service manager, and our own host with the settings that are rehearsed, applied by the production code."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+from todoku.rehearsal import internet, internet_plan, nameserver, network, pki, progress, service_manager
+from todoku.rehearsal.internet_plan import STATE, InternetPlan, RelayCredential, SeededDomain
+from todoku.settings import Settings, parse
+from todoku.settings.regions import REGIONS
+
+_CONFIG = Path("/etc/todoku/todoku.toml")
+_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+class WorldFailed(Exception):
+    """The world stands, but the host in it could not be made to work. The message says which step failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A mailbox in the world; the contract's three keys."""
+
+    address: str
+    login: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the scenario, the tests and people's scripts need to know of the world they are in."""
+
+    settings: Settings
+    plan: InternetPlan
+    accounts: tuple[Account, ...]
+    environment: dict[str, str] = field(repr=False)
+    started: float  # time.monotonic() when the building began
+
+    @classmethod
+    def build(cls, task: dict[str, Any]) -> World:
+        started = time.monotonic()
+        settings = parse(task["settings"], task["settings_name"])
+        environment = _environment(Path(task["python"]))
+        STATE.mkdir(mode=0o755)
+        with progress.step("the world: names, certificates, the relay, the mail providers"):
+            plan = _internet(settings)
+            _own_host(task["settings"], settings, plan)
+            network.up(dict.fromkeys((*settings.addresses, *settings.listen)))
+            _start_everything(plan, environment)
+        with progress.step("todoku apply") as tell:
+            _apply(environment, tell)
+        with progress.step("todoku account add"):
+            accounts = _accounts(settings, environment)
+        world = cls(settings, plan, accounts, environment, started)
+        world._describe()
+        return world
+
+    @property
+    def relay_control(self) -> str:
+        return f"http://{internet_plan.RELAY_SMTP}:{internet_plan.SWITCHBOARD_PORT}/"
+
+    @property
+    def server(self) -> str:
+        """The address of our server: the first one in the settings."""
+        return str(self.settings.addresses[0])
+
+    @property
+    def server6(self) -> str | None:
+        return next((str(a) for a in self.settings.addresses if isinstance(a, IPv6Address)), None)
+
+    def _describe(self) -> None:
+        """Write TODOKU_WORLD and the shell that `--keep` tells of."""
+        plan = internet_plan
+        described = {
+            "server": {"hostname": self.settings.hostname, "ip": self.server},
+            "accounts": [
+                {"address": a.address, "login": a.login, "password": a.password} for a in self.accounts
+            ],
+            "relay": {
+                "hostname": self.plan.relay_hostname,
+                "ip": str(plan.RELAY_SMTP),
+                "region": self.plan.region,
+                "control": self.relay_control,
+            },
+            "cloud": None,
+            "receiver": {
+                "domain": plan.RECEIVER_DOMAIN,
+                "hostname": plan.RECEIVER_HOST,
+                "ip": str(plan.RECEIVER),
+                "inbox": str(STATE / "inbox"),
+            },
+            "outside": {
+                "domain": plan.OUTSIDE_DOMAIN,
+                "hostname": plan.OUTSIDE_HOST,
+                "ip": str(plan.OUTSIDE),
+            },
+            "dns": {"ip": str(plan.DNS)},
+            "ca": str(STATE / "pki/ca.pem"),
+        }
+        _write_secret(Path(self.environment["TODOKU_WORLD"]), json.dumps(described, indent=2))
+        exports = "".join(
+            f"export {name}='{self.environment[name]}'\n"
+            for name in ("PATH", "TODOKU_WORLD", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+        )
+        shell = STATE / "shell"
+        shell.write_text(f'#!/bin/sh\ncd /\n{exports}[ $# -gt 0 ] || set -- bash\nexec "$@"\n')
+        shell.chmod(0o755)
+
+
+def _environment(python: Path) -> dict[str, str]:
+    """What commands in the world see. The certificate authorities are the world's, on every machine alike."""
+    keep = {"HOME", "LANG", "LC_ALL", "TERM", "TZ", "COLUMNS", "NO_COLOR", "CI"}
+    environment = {
+        name: value for name, value in os.environ.items() if name in keep or name.startswith("PYTEST_")
+    }
+    path = f"{python.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        **environment,
+        "PATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "REQUESTS_CA_BUNDLE": str(_CA_BUNDLE),
+        "SSL_CERT_FILE": str(_CA_BUNDLE),
+        "TODOKU_WORLD": str(STATE / "world.json"),
+    }
+
+
+def _internet(settings: Settings) -> InternetPlan:
+    """Seed the relay with what a cloud room would create there: domains, keys, senders, a credential."""
+    count = len(settings.domains) + 2
+    with ThreadPoolExecutor() as pool:
+        keys = list(pool.map(lambda _: pki.generate_dkim_key(), range(count)))
+    region = REGIONS[settings.relay.region]
+    return InternetPlan(
+        hostname=settings.hostname,
+        addresses=settings.addresses,
+        domains=tuple(
+            SeededDomain(
+                domain.name, f"todoku-{region.key}-202611", key, f"v=DMARC1; p={domain.dmarc.policy}"
+            )
+            for domain, key in zip(settings.domains, keys, strict=False)
+        ),
+        region=settings.relay.region,
+        region_code=region.code or f"{region.key}1",
+        relay_hostname=settings.relay.hostname,
+        credential=_credential(),
+        approved_senders=tuple(f"@{domain.name}" for domain in settings.domains),
+        outside_selector="mail",
+        outside_dkim_private_key=keys[-2],
+        regional_selector=f"prod-{region.key}-20240101",
+        regional_dkim_private_key=keys[-1],
+    )
+
+
+def _credential() -> RelayCredential:
+    """In the shape of the relay's own (long, with "@"), and with every character that a file could mangle."""
+
+    def ocid(kind: str) -> str:
+        return f"ocid1.{kind}.oc1..aaaaaaaa" + secrets.token_hex(26)
+
+    letters = [*string.punctuation, *(secrets.choice(string.ascii_letters + string.digits) for _ in range(8))]
+    secrets.SystemRandom().shuffle(letters)
+    return RelayCredential(f"{ocid('user')}@{ocid('tenancy')}.x9.com", "".join(letters))
+
+
+def _own_host(text: str, settings: Settings, plan: InternetPlan) -> None:
+    """Our host before Todoku comes: the settings file, the relay's credential, names, trusted authorities."""
+    _CONFIG.parent.mkdir(parents=True, exist_ok=True)
+    _CONFIG.write_text(text)
+    secret = settings.relay.credential_file or _CONFIG.parent / "secrets/relay"
+    secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_secret(secret, f"{plan.credential.username}\n{plan.credential.password}\n")
+    short = settings.hostname.partition(".")[0]
+    Path("/etc/hostname").write_text(settings.hostname + "\n")
+    Path("/etc/hosts").write_text(
+        f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{settings.addresses[0]} {settings.hostname} {short}\n"
+    )
+    resolv = Path("/etc/resolv.conf")
+    resolv.unlink(missing_ok=True)
+    resolv.write_text("nameserver 127.0.0.1\n")
+    # Mail that waits on the real machine has no business in the rehearsal.
+    for queue in (
+        "active",
+        "bounce",
+        "corrupt",
+        "defer",
+        "deferred",
+        "hold",
+        "incoming",
+        "maildrop",
+        "saved",
+    ):
+        for entry in Path("/var/spool/postfix", queue).glob("*"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    authority = pki.Authority.create(STATE / "pki")
+    with _CA_BUNDLE.open("a") as bundle:
+        bundle.write((STATE / "pki/ca.pem").read_text())
+    for name in (plan.relay_hostname, internet_plan.RECEIVER_HOST, internet_plan.OUTSIDE_HOST):
+        authority.issue([name], STATE / "pki")
+
+
+def _start_everything(plan: InternetPlan, environment: dict[str, str]) -> None:
+    _write_secret(STATE / "internet.json", internet.dump(plan))
+    nameserver.write(plan, STATE / "dns")
+    for number, command in enumerate(nameserver.commands(STATE / "dns")):
+        _start(command, f"dns-{number}", environment)
+    mail = _start(
+        [
+            sys.executable,
+            "-m",
+            "todoku.rehearsal.internet",
+            "--plan",
+            str(STATE / "internet.json"),
+            "--state",
+            str(STATE),
+        ],
+        "internet",
+        environment,
+    )
+    manager = _start(service_manager.COMMAND, "supervisord", environment)
+    nameserver.wait_until_answers(10)
+    _wait_for(lambda: "READY" in (STATE / "internet.log").read_text(), "the mail providers", mail)
+    _wait_for(service_manager.SOCKET.exists, "supervisord", manager)
+
+
+def _start(command: Sequence[str], name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (STATE / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+
+def _wait_for(ready: Any, what: str, process: subprocess.Popen[bytes], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise WorldFailed(f"{what} did not start; see the words of its log:\n{_logs()}")
+        time.sleep(0.02)
+
+
+def _logs() -> str:
+    return "\n".join(
+        f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in sorted(STATE.glob("*.log"))
+    )
+
+
+def _apply(environment: dict[str, str], tell: progress.Tell) -> None:
+    """The production command, as a user would type it."""
+    log = STATE / "apply.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            ["todoku", "apply", "--yes"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        assert process.stdout is not None  # noqa: S101  (opened as a pipe above)
+        for line in process.stdout:
+            file.write(line)
+            if line.startswith("["):
+                tell(line.strip())
+    if process.wait() != 0:
+        raise WorldFailed(f"todoku apply ended with {process.returncode}:\n{log.read_text()}")
+
+
+def _accounts(settings: Settings, environment: dict[str, str]) -> tuple[Account, ...]:
+    domain = settings.domains[0].name
+    names = dict.fromkeys((f"alice@{domain}", f"bob@{domain}", settings.postmaster))
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(lambda address: _account(address, settings, environment), names))
+
+
+def _account(address: str, settings: Settings, environment: dict[str, str]) -> Account:
+    password = secrets.token_urlsafe(15)
+    name = address.partition("@")[0]
+    command = ["todoku", "account", "add", address]
+    if settings.accounts.mode == "system":
+        subprocess.run(["useradd", "--create-home", name], check=False, capture_output=True)
+        subprocess.run(["chpasswd"], input=f"{name}:{password}\n".encode(), check=True)
+    else:
+        command.append("--password-stdin")
+    done = subprocess.run(
+        command, input=password + "\n", capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode != 0:
+        raise WorldFailed(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return Account(address, name if settings.accounts.mode == "system" else address, password)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)

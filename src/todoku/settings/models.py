@@ -1,0 +1,315 @@
+"""The settings as types: what one organisation's mail system is, everything frozen.
+
+The descriptions of the fields are the documentation: the commented example and the JSON Schema are made
+from them. What a single value has to look like is in `values`; what has to fit together, in `rules`.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+
+import idna
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+from todoku.settings import regions, values
+from todoku.settings.problems import WrongValueError
+from todoku.settings.values import (
+    ClientNetwork,
+    Count,
+    DeviceAddress,
+    DomainName,
+    EnvironmentPrefix,
+    FilePath,
+    IpAddress,
+    MailAddress,
+    OneOrSeveral,
+    RegionId,
+    Size,
+)
+
+CREDENTIAL_FILE = Path("/etc/todoku/secrets/relay")
+# Oracle raises the relay's limit from 2 MB to at most 60 MB, on request.
+_RELAY_SIZE = AfterValidator(
+    values.between(10_000, 60_000_000, "2 MB", "the relay's limit is 2 MB, and never above 60 MB")
+)
+_LOCAL_SIZE = AfterValidator(
+    values.between(100_000, 1_000_000_000, "25 MB", "that is no limit that people can work with")
+)
+PRIVATE_NETWORKS = (
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv6Network("fc00::/7"),
+)
+
+
+class NotKnownError(AttributeError):
+    """A field of an incomplete model was asked for: its own value is wrong, so nothing follows from it."""
+
+
+class Frozen(BaseModel):
+    """What all parts of the settings have in common: they never change, and know no other keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    if not TYPE_CHECKING:
+        # `diagnosis` makes models from the fields that are right, and leaves out the others.
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                raise NotKnownError(name)
+            return super().__getattr__(name)
+
+
+def part_of(field: FieldInfo) -> tuple[type[Frozen] | None, bool]:
+    """The model that a field holds (a table in the file), and whether several; None for a plain value."""
+    members = get_args(field.annotation)
+    held = members[0] if members else field.annotation
+    if isinstance(held, type) and issubclass(held, Frozen):
+        return held, bool(members)
+    return None, False
+
+
+class Dmarc(Frozen):
+    """What the domain's DMARC record says to those who receive mail in its name (RFC 7489)."""
+
+    policy: Literal["none", "quarantine", "reject"] = Field(
+        "none",
+        description="What receivers are asked to do with mail that fails: none (only report; begin with "
+        "this), "
+        "quarantine (treat as suspicious) or reject.",
+        examples=["none"],
+    )
+    reports: MailAddress | None = Field(
+        None,
+        description="Where receivers send their daily reports. Without it nobody is asked to report.",
+        examples=["postmaster@hoge.example"],
+    )
+
+
+class Domain(Frozen):
+    """A domain that mail is received for and sent from."""
+
+    name: DomainName = Field(
+        description="The domain, the part after the @. An internationalised name is fine in either form: "
+        '"ほげ.example" or "xn--18j4d.example".',
+        examples=["hoge.example"],
+    )
+    dmarc: Dmarc = Field(Dmarc(), description="The domain's DMARC policy.")
+
+    @property
+    def unicode(self) -> str:
+        """The name as people read it."""
+        return idna.decode(self.name)
+
+
+class RelayPlan(Frozen):
+    """What the relay accepts from this account: the limits of its plan."""
+
+    per_minute: Count = Field(
+        10, description="Messages a minute. Each recipient counts as one message.", examples=[10]
+    )
+    per_day: Count = Field(200, description="Messages a day.", examples=[200])
+    per_month: Count = Field(3000, description="Messages a month.", examples=[3000])
+    message_size: Annotated[Size, _RELAY_SIZE] = Field(
+        2_000_000,
+        description="The largest message that the relay takes, everything included (attachments grow by a "
+        "third on "
+        "the way). Oracle raises it on request, to 60 MB at most.",
+        examples=["2 MB"],
+    )
+
+
+class Relay(Frozen):
+    """Oracle Cloud Infrastructure Email Delivery, through which mail leaves."""
+
+    region: RegionId = Field(
+        description="The region whose Email Delivery is used, as Oracle's console writes it.",
+        examples=["ap-tokyo-1"],
+    )
+    port: Literal[587, 465] = Field(
+        587,
+        description="587 (STARTTLS) or 465 (TLS from the start). Oracle's compute instances cannot "
+        "connect to port 25.",
+        examples=[587],
+    )
+    host: DomainName | None = Field(
+        None,
+        description="The relay's host name. Needed only outside the commercial regions (realm oc1), where "
+        "it does not "
+        "follow from the region: the console shows it under Email Delivery, Configuration, as SMTP "
+        "endpoint.",
+        examples=["smtp.email.ap-tokyo-1.oci.oraclecloud.com"],
+    )
+    credential_env: EnvironmentPrefix | None = Field(
+        None,
+        description="Instead of a file, environment variables can hold the SMTP credential: with the "
+        "prefix "
+        "TODOKU_RELAY these are TODOKU_RELAY_USERNAME and TODOKU_RELAY_PASSWORD.",
+        examples=["TODOKU_RELAY"],
+        json_schema_extra={"alternative": True},
+    )
+    credential_file: FilePath | None = Field(
+        default_factory=lambda known: None if known.get("credential_env") else CREDENTIAL_FILE,
+        description="The file with the SMTP credential that the console gave out: the user name on the "
+        "first line, the "
+        "password on the second, both exactly as they are. Nobody else may be able to read it: chmod 600.",
+        examples=[str(CREDENTIAL_FILE)],
+    )
+    plan: RelayPlan = Field(
+        RelayPlan(),
+        description="The limits of your Oracle account; those of the free plan unless you say otherwise. "
+        "They are "
+        "kept here, so that the relay does not have to refuse.",
+    )
+
+    @property
+    def hostname(self) -> str:
+        """The name to connect to, and to find in the relay's certificate."""
+        if self.host is not None:
+            return self.host
+        host = regions.REGIONS[self.region].relay_host
+        assert host is not None, "the rules require relay.host outside oc1"  # noqa: S101
+        return host
+
+
+class Clients(Frozen):
+    """Who may send and read mail from here. Port 25, where others deliver, is always open to the world."""
+
+    networks: Annotated[tuple[ClientNetwork, ...], *OneOrSeveral] = Field(
+        PRIVATE_NETWORKS,
+        description="The networks from which people may use submission (587, 465) and IMAP (993), always "
+        "with their "
+        "password. The private ranges unless you say otherwise; an empty list leaves only this machine "
+        "itself.",
+        examples=[[str(network) for network in PRIVATE_NETWORKS]],
+    )
+
+
+class Accounts(Frozen):
+    """How mailboxes are kept."""
+
+    mode: Literal["virtual", "system"] = Field(
+        "virtual",
+        description="virtual: accounts are made with `todoku account add` and have nothing to do with the "
+        "machine's "
+        "users. system: the machine's users have mail, with their own passwords, in their home "
+        "directories.",
+        examples=["virtual"],
+    )
+    quota: Size = Field(
+        2_000_000_000,
+        description="How much mail each account may hold; 0 for no limit.",
+        examples=["2 GB"],
+    )
+
+
+class Limits(Frozen):
+    """What this server accepts."""
+
+    message_size: Annotated[Size, _LOCAL_SIZE] = Field(
+        25_000_000,
+        description="The largest message that is accepted from others. What is sent out has the relay's "
+        "limit as well.",
+        examples=["25 MB"],
+    )
+
+
+class Tls(Frozen):
+    """The server's own certificate, for those who connect to it."""
+
+    certificate: FilePath | None = Field(
+        None,
+        description="The certificate with its chain (PEM), for the host name. Without certificate and "
+        "key, a "
+        "self-signed one is made: enough for mail from others to come in, while mail programs will warn.",
+        examples=["/etc/letsencrypt/live/mx.hoge.example/fullchain.pem"],
+    )
+    key: FilePath | None = Field(
+        None,
+        description="The private key of the certificate (PEM).",
+        examples=["/etc/letsencrypt/live/mx.hoge.example/privkey.pem"],
+    )
+
+
+class Device(Frozen):
+    """A printer, scanner or the like that cannot log in: it may send from its address without a password."""
+
+    address: DeviceAddress = Field(
+        description="The device's IP address, or a network of at most 256 addresses for several of a kind.",
+        examples=["192.168.0.20"],
+    )
+    sender: MailAddress = Field(
+        description="The one address that it sends as, within one of the domains.",
+        examples=["scanner@hoge.example"],
+    )
+
+
+class Settings(Frozen):
+    """One organisation's mail system."""
+
+    hostname: DomainName = Field(
+        description="The full name of this mail server, to which its address also resolves back. It is "
+        "not one of the "
+        "mail domains: mx.hoge.example, not hoge.example.",
+        examples=["mx.hoge.example"],
+    )
+    addresses: Annotated[tuple[IpAddress, ...], *OneOrSeveral] = Field(
+        description="The public addresses at which the world reaches this server, IPv4 or IPv6 or both.",
+        examples=[["203.0.113.10", "2001:db8:10::10"]],
+    )
+    listen: Annotated[tuple[IpAddress, ...], *OneOrSeveral] = Field(
+        (),
+        description="The machine's own addresses at which to take mail and mail programs; loopback is always "
+        "one of them. All of the machine's addresses unless you say otherwise.",
+        examples=[["203.0.113.10", "2001:db8:10::10"]],
+    )
+    postmaster: MailAddress = Field(
+        description="Who looks after the mail system, an address within one of the domains: gets the mail "
+        "to "
+        "postmaster@ and abuse@ of every domain, and the notices of the system itself.",
+        examples=["alice@hoge.example"],
+    )
+    host_sender: MailAddress = Field(
+        default_factory=lambda known: known.get("postmaster", ""),
+        description="The address within one of the domains that mail made on this machine itself (cron, "
+        "monitoring, "
+        "web applications) is sent as. The postmaster's unless you say otherwise.",
+        examples=["alice@hoge.example"],
+    )
+    domains: tuple[Domain, ...] = Field(
+        description="The mail domains, one [[domains]] for each, at least one. The first is the main one."
+    )
+    relay: Relay = Field(description="The relay through which mail leaves.")
+    clients: Clients = Field(Clients(), description="Who may send and read mail from here.")
+    accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
+    limits: Limits = Field(Limits(), description="What this server accepts.")
+    tls: Tls = Field(Tls(), description="The server's own certificate.")
+    devices: tuple[Device, ...] = Field(
+        (), description="Printers, scanners and the like that cannot log in, one [[devices]] for each."
+    )
+
+    @property
+    def own_domains(self) -> frozenset[str]:
+        """The names of the mail domains, as A-labels."""
+        return frozenset(domain.name for domain in self.domains)
+
+    def is_own(self, address: str) -> bool:
+        """Whether `address` is within one of the mail domains; upper case and U-labels are understood."""
+        _, at, domain = address.rpartition("@")
+        if domain.isascii():
+            return bool(at) and domain.lower() in self.own_domains
+        try:
+            return bool(at) and values.domain_name(domain) in self.own_domains
+        except WrongValueError:
+            return False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        from todoku.settings import rules
+
+        if faults := rules.faults(self):
+            raise ValueError("; ".join(f"{fault.message} ({fault.fix})" for fault in faults))
+        return self
