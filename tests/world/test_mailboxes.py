@@ -167,5 +167,5 @@ def test_mail_from_outside_arrives_over_both_families(world: World, source: str)
     done = world.outside_sends(world.bob.address, subject, extra=("--source", source, "--server", server))
     assert done.returncode == 0, done.stdout + done.stderr
     message = world.read(world.bob, subject)
-    assert source in str(message["Received"])
+    assert any(source in received for received in message.get_all("Received", []))
     assert message["Return-Path"] == f"<{world.dave}>"

@@ -36,7 +36,7 @@ def test_mail_without_a_greeting_is_refused(world: World) -> None:
     ("greeting", "code", "words"),
     [
         ("laptop", 504, "need fully-qualified hostname"),
-        ("no-such-host.outside.example", 450, "Host not found"),
+        ("no-such-host.outside.example", 550, "Host not found"),
         ("[300.1.1.1]", 501, "invalid ip address"),
         ("bad..name", 501, "Invalid name"),
     ],
@@ -54,7 +54,7 @@ def test_a_greeting_that_cannot_be_true_is_refused(world: World, greeting: str, 
     [
         ("dave@localhost", 504, "need fully-qualified address"),
         ("dave", 504, "need fully-qualified address"),
-        ("dave@no-such-domain.example", 450, "Domain not found"),
+        ("dave@no-such-domain.example", 550, "Domain not found"),
     ],
 )
 def test_a_sender_that_could_never_be_answered_is_refused(
@@ -120,7 +120,7 @@ def test_commands_sent_before_their_turn_are_refused(world: World) -> None:
                 replies.append(smtp.reply())
         except (ConnectionError, OSError):
             pass
-        assert any(r.code // 100 == 5 and "pipelining" in r.text.lower() for r in replies), replies
+        assert any(r.code == 554 and "SMTP protocol synchronization" in r.text for r in replies), replies
     assert world.count(world.bob, "too early") == 0
 
 

@@ -67,8 +67,7 @@ def test_a_wrong_password_is_refused(world: World) -> None:
 def test_the_envelope_sender_has_to_belong_to_the_login(world: World) -> None:
     for sender in (world.bob.address, world.dave, f"root@{world.hostname}", f"nobody@{world.domain}"):
         with world.submission(world.alice) as smtp:
-            smtp.say(f"MAIL FROM:<{sender}>")
-            refused = smtp.say(f"RCPT TO:<{world.carol}>")
+            refused = smtp.say(f"MAIL FROM:<{sender}>")
             assert refused.code == 553, "\n".join(smtp.transcript)
             assert f"not owned by user {world.alice.login}" in refused.text
 
@@ -76,9 +75,9 @@ def test_the_envelope_sender_has_to_belong_to_the_login(world: World) -> None:
 def test_the_null_sender_is_refused_from_a_login(world: World) -> None:
     # The relay takes none, so mail without a sender would be accepted here only to be lost there.
     with world.submission(world.alice) as smtp:
-        smtp.say("MAIL FROM:<>")
-        refused = smtp.say(f"RCPT TO:<{world.carol}>")
-        assert refused.code // 100 == 5, refused
+        refused = smtp.say("MAIL FROM:<>")
+        assert refused.code == 553, refused
+        assert "needs a sender address that is yours" in refused.text
 
 
 def test_mail_from_an_own_further_address_is_accepted(world: World) -> None:
@@ -89,8 +88,7 @@ def test_mail_from_an_own_further_address_is_accepted(world: World) -> None:
             smtp.say(f"MAIL FROM:<{further}>")
             assert smtp.say(f"RCPT TO:<{world.carol}>").code == 250
         with world.submission(world.bob) as smtp:
-            smtp.say(f"MAIL FROM:<{further}>")
-            assert smtp.say(f"RCPT TO:<{world.carol}>").code == 553
+            assert smtp.say(f"MAIL FROM:<{further}>").code == 553
     finally:
         world.todoku("account", "address", "remove", world.alice.address, further)
 
@@ -101,7 +99,7 @@ def test_submission_is_closed_to_the_world(world: World, port: int) -> None:
     tls = world.tls() if port == 465 else None
     with Dialogue(world.ip, port, source=world.outside_ip, implicit_tls=tls, hostname=world.hostname) as smtp:
         assert smtp.greeting.code == 554, smtp.transcript
-        assert "Access denied" in smtp.greeting.text
+        assert "from the organisation's own networks only" in smtp.greeting.text
         token = base64.b64encode(f"\0{world.alice.login}\0{world.alice.password}".encode()).decode()
         for line in ("EHLO laptop", "STARTTLS", f"AUTH PLAIN {token}", f"MAIL FROM:<{world.alice.address}>"):
             try:

@@ -64,7 +64,7 @@ def _missing(what: str) -> ExportFailedError:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Writes the files into `folder`. `mail`: where mailboxes are; `postmap`: how to call it, as a list."""
+    """Writes the files into `folder`. `mail`: where mailboxes are; `postmap`: the command, as a list."""
 
     folder: Path = FOLDER
     mail: Path = MAIL
@@ -77,7 +77,7 @@ class Exporter:
         return self.mail / domain / local
 
     def mail_owner(self) -> tuple[int, int]:
-        """The uid and gid of all virtual mailboxes. Raises `ExportFailedError` while there is no such user."""
+        """The uid and gid of all virtual mailboxes. Raises `ExportFailedError` while that user is missing."""
         mail = self.owners().mail
         if mail is None:
             raise _missing(f"user {MAIL_USER}")
