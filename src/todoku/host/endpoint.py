@@ -1,4 +1,4 @@
-"""What Postfix and Dovecot show to their clients alike: which networks may log in, and with which certificate."""
+"""What Postfix and Dovecot show to their clients alike: who may log in, and with which certificate."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ _LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/1
 
 
 def client_networks(settings: Settings) -> tuple[Network, ...]:
-    """Who may use 587, 465 and 993: the client networks, this machine itself, and its own public addresses."""
+    """Who may use 587, 465 and 993: the client networks, this machine itself, and its public addresses."""
     own = tuple(ip_network(address) for address in (*settings.addresses, *settings.listen))
     return tuple(dict.fromkeys((*_LOOPBACK, *own, *settings.clients.networks)))
 
 
 def listen(settings: Settings) -> tuple[IPv4Address | IPv6Address, ...]:
     """The addresses to listen on, with loopback; empty for all of them."""
-    families = {address.version for address in settings.listen}
-    loopback = [IPv4Address("127.0.0.1"), *([IPv6Address("::1")] if 6 in families else [])]
-    return tuple(dict.fromkeys((*loopback, *settings.listen))) if settings.listen else ()
+    if not settings.listen:
+        return ()
+    loopback: list[IPv4Address | IPv6Address] = [IPv4Address("127.0.0.1")]
+    if any(address.version == 6 for address in settings.listen):
+        loopback.append(IPv6Address("::1"))
+    return tuple(dict.fromkeys((*loopback, *settings.listen)))
 
 
 def certificate(settings: Settings) -> str:

@@ -1,7 +1,7 @@
-"""The one file of Dovecot, from the settings: IMAP, LMTP, and the passwords and quotas that Postfix asks about.
+"""The one file of Dovecot, from the settings: IMAP, LMTP, and the passwords and quotas that Postfix asks for.
 
-The languages of Dovecot 2.3 and 2.4 differ too much for one template: each has its own, after doc.dovecot.org.
-The package's conf.d is not read.
+The languages of Dovecot 2.3 and 2.4 differ too much for one template: each has its own, after
+doc.dovecot.org. The package's conf.d is not read.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         certificate=endpoint.certificate(settings),
         key=endpoint.key(settings),
         log_to_file=facts.service_manager != "systemd",
-        # What is accepted at RCPT below the quota has to find room: refusing it later would make a bounce to a
-        # sender who may be forged. Two, as two can come at once.
+        # What is accepted at RCPT below the quota has to find room: refusing it later would make a bounce
+        # to a sender who may be forged. Two, as two can come at once.
         grace=2 * settings.limits.message_size,
     )
     return (RenderedFile(_PATH, content),)

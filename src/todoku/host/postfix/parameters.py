@@ -1,16 +1,16 @@
 """Which Postfix parameters of the recent past this Postfix knows.
 
-Security fixes were carried back into older series, by Postfix itself (3.6.13, 3.7.9, ...) and by distributions
-(Ubuntu 22.04: 3.6.4 with the fix for SMTP smuggling). So once Postfix is installed its own list decides; before
-that, the announcements at postfix.org. A parameter that is unknown to Postfix only earns a warning from it, but we
-want none, so that any other warning is noticed.
+Security fixes were carried back into older series, by Postfix itself (3.6.13, 3.7.9, ...) and by
+distributions (Ubuntu 22.04: 3.6.4 with the fix for SMTP smuggling). So once Postfix is installed its own list
+decides; before that, the announcements at postfix.org. A parameter that is unknown to Postfix only earns a
+warning from it, but we want none, so that any other warning is noticed.
 """
 
 from __future__ import annotations
 
 from todoku.host.facts import Facts, Version
 
-# The first release of each series that has the parameter, as announced at postfix.org. Later series all have it.
+# The first release of each series that has it, as announced at postfix.org. Later series all have it.
 _SINCE: dict[str, tuple[Version, ...]] = {
     "smtpd_forbid_unauth_pipelining": (Version(3, 6, 10), Version(3, 7, 6), Version(3, 8, 1)),
     "smtpd_forbid_bare_newline": (Version(3, 6, 13), Version(3, 7, 9), Version(3, 8, 4)),
@@ -22,7 +22,7 @@ _SINCE: dict[str, tuple[Version, ...]] = {
 
 
 def known(facts: Facts) -> frozenset[str]:
-    """Those of the parameters above that this Postfix knows; raises ValueError when there is none to ask about."""
+    """Those of the parameters above that this Postfix knows; raises ValueError when there is no Postfix."""
     if facts.postfix_parameters is not None:
         return frozenset(_SINCE) & facts.postfix_parameters
     if facts.postfix is None:

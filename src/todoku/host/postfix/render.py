@@ -1,7 +1,7 @@
-"""The files of Postfix, whole, from the settings: nothing is edited in place, so a difference shows everything.
+"""The files of Postfix, whole, from the settings: nothing is edited in place, a difference shows everything.
 
-Written for Postfix 3.6 to 3.10 after postconf(5), master(5) and SASL_README, SMTPD_POLICY_README, TLS_README at
-postfix.org. The why of each setting is a comment in the templates beside this module.
+Written for Postfix 3.6 to 3.10 after postconf(5), master(5) and SASL_README, SMTPD_POLICY_README, TLS_README
+at postfix.org. The why of each setting is a comment in the templates beside this module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from todoku.settings import Settings, credential
 
 QUEUE_DIRECTORY = "/var/spool/postfix"
 _ETC = "/etc/postfix"
-# What Postfix itself adds before the message goes to the relay (Received and, where missing, Date, Message-ID, From).
+# What Postfix adds before the message goes to the relay: Received and, where missing, Date, Message-ID.
 _ROOM_FOR_TRACE = 2048  # bytes
 
 
@@ -56,7 +56,7 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
 
 
 def render_credential(settings: Settings, environ: Mapping[str, str]) -> RenderedFile:
-    """The relay's user name and password as Postfix reads them; raises `settings.CredentialError`, ValueError."""
+    """The relay's user name and password as Postfix reads them; raises `CredentialError`, ValueError."""
     secret = credential.read(settings.relay, environ)
     content = tables.relay_credential(relay_destination(settings), secret)
     return RenderedFile(f"{_ETC}/relay_credential", content, mode=0o600, secret=True)

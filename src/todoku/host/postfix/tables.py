@@ -1,6 +1,7 @@
-"""The small lookup tables beside main.cf: text that is a function of the settings (cidr_table(5), regexp_table(5)).
+"""The small lookup tables beside main.cf, from the settings (cidr_table(5), regexp_table(5)).
 
-What changes with every account (addresses, aliases, who may send as whom) is not here: the directory exports it.
+What changes with every account (addresses, aliases, who may send as whom) is not here: the directory exports
+it.
 """
 
 from __future__ import annotations
@@ -31,14 +32,12 @@ def device_classes(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 def devices(settings: Settings) -> str:
     """cidr: which restriction class (main.cf) is in charge of a device, by its address."""
-    lines = ["# Devices that cannot authenticate (devices in todoku.toml): address, restriction class in main.cf."]
-    numbered = [
-        (ip_network(device.address, strict=False), name)
-        for (name, _), device in zip(device_classes(settings), settings.devices, strict=True)
+    lines = [
+        "# Devices that cannot authenticate (devices in todoku.toml): address, restriction class in main.cf."
     ]
-    # The first match counts: a single address before the network that it is in.
-    numbered.sort(key=lambda pair: -pair[0].prefixlen)
-    return _text(lines + [f"{network}  {restriction}" for network, restriction in numbered])
+    for (name, _), device in zip(device_classes(settings), settings.devices, strict=True):
+        lines.append(f"{ip_network(device.address, strict=False)}  {name}")
+    return _text(lines)
 
 
 def relay_reply() -> str:
@@ -49,7 +48,7 @@ def relay_reply() -> str:
     """
     return _text(
         [
-            "# 254 means suppressed: nothing is delivered. Make it the failure that it is, so that the sender is told.",
+            "# 254 means suppressed, nothing is delivered: a failure, of which the sender has to know.",
             r"/^254([ -])[245](\.[0-9]{1,3}\.[0-9]{1,3}.*)$/  554${1}5${2}",
             r"/^254(.*)$/  554${1}",
         ]
@@ -69,15 +68,15 @@ def host_sender(settings: Settings) -> str:
 def host_header_from(settings: Settings) -> str:
     """regexp: the header From of mail made on this machine. Only a plain address in our domains stays.
 
-    Every form that is not surely one of ours (lists, groups, comments, routes) is replaced: the relay judges each
-    address in it. The name of the writer is kept where it is made of harmless characters.
+    Every form that is not surely one of ours (lists, groups, comments, routes) is replaced: the relay judges
+    each address in it. The name of the writer is kept where it is made of harmless characters.
     """
     start, end, space = "^From[[:space:]]*:[[:space:]]*", "[[:space:]]*$", "[[:space:]]"
     ours = f"{_LOCAL_PART}@({_domains(settings)})"
     named = f'REPLACE From: "${{1}}" <{settings.host_sender}>'
     return _text(
         [
-            "# header From of mail made on this machine (cron, root, web applications): the relay takes only ours.",
+            "# header From of mail made on this machine (cron, web applications): the relay takes only ours.",
             f"~{start}{ours}{end}~  DUNNO",
             f"~{start}{_WORDS}<{ours}>{end}~  DUNNO",
             rf'~{start}"[^"\\]*"{space}*<{ours}>{end}~  DUNNO',
@@ -92,7 +91,7 @@ def host_header_from(settings: Settings) -> str:
 
 
 def host_recipient(settings: Settings) -> str:
-    """regexp: the mail host's own name is no mail domain, but its postmaster can be reached (RFC 5321 4.5.1)."""
+    """regexp: the host's own name is no mail domain, but its postmaster can be reached (RFC 5321 4.5.1)."""
     return _text(
         [
             "# postmaster@ and abuse@ the host's own name; from outside nobody else is there.",
@@ -112,7 +111,7 @@ def host_local_recipient(settings: Settings) -> str:
 
 
 def relay_credential(destination: str, credential: RelayCredential) -> str:
-    """texthash: `destination` must be written exactly as relayhost is, or Postfix sends without a password."""
+    """texthash: `destination` must be written just as relayhost is, or Postfix sends without a password."""
     if ":" in credential.username:
         raise ValueError("the relay's user name contains a colon, which Postfix takes for the end of it")
     return f"{destination} {credential.username}:{credential.password}\n"

@@ -1,0 +1,288 @@
+# Promises of Postfix's files that follow from the settings alone; what the daemons make of them is shown in
+# the rehearsal.
+
+import re
+from pathlib import Path
+
+import pytest
+
+from todoku.host import postfix
+from todoku.host.facts import Facts, Version
+from todoku.settings import Settings, parse
+
+TOML = """
+hostname = "mx.hoge.example"
+addresses = ["203.0.113.10", "2001:db8:10::10"]
+postmaster = "alice@hoge.example"
+host_sender = "system@hoge.example"
+[[domains]]
+name = "hoge.example"
+[[domains]]
+name = "ほげ.example"
+[relay]
+region = "ap-tokyo-1"
+port = {port}
+credential_file = "{credential}"
+[relay.plan]
+message_size = "2 MB"
+[limits]
+message_size = "{size}"
+[[devices]]
+address = "10.1.2.0/24"
+sender = "scanner@hoge.example"
+[[devices]]
+address = "10.1.3.9"
+sender = "printer@hoge.example"
+"""
+BOOKWORM = Version(3, 7, 11)
+NEW = frozenset(
+    {
+        "smtpd_forbid_unauth_pipelining",
+        "smtpd_forbid_bare_newline",
+        "smtpd_forbid_bare_newline_exclusions",
+        "smtpd_forbid_bare_newline_reject_code",
+        "cleanup_replace_stray_cr_lf",
+    }
+)
+
+
+def settings(
+    port: int = 587, size: str = "25 MB", credential: Path = Path("/etc/todoku/secrets/relay")
+) -> Settings:
+    return parse(TOML.format(port=port, size=size, credential=credential), "todoku.toml")
+
+
+def facts(
+    version: Version | None, parameters: frozenset[str] | None = None, manager: str = "systemd"
+) -> Facts:
+    return Facts("debian", "12", "bookworm", version, None, parameters, manager)  # type: ignore[arg-type]
+
+
+def rendered(
+    wanted: Settings | None = None,
+    version: Version | None = BOOKWORM,
+    parameters: frozenset[str] | None = None,
+    manager: str = "systemd",
+) -> dict[str, str]:
+    files = postfix.render(wanted or settings(), facts(version, parameters, manager))
+    return {file.path.removeprefix("/etc/postfix/"): file.content for file in files}
+
+
+def parameters_of(main_cf: str) -> dict[str, str]:
+    joined = re.sub(r"\n[ \t]+", " ", re.sub(r"(?m)^#.*\n", "", main_cf))
+    pairs = (line.split("=", 1) for line in joined.splitlines() if line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def regexp(table: str, text: str) -> str | None:
+    """What a regexp table answers (regexp_table(5)): first match, case ignored."""
+    for line in table.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        negated = line.startswith("!")
+        line = line.removeprefix("!")
+        pattern, _, result = line[1:].rpartition(line[0] + "  ")
+        pattern = pattern.replace("[:space:]", r"\s")
+        found = re.search(pattern, text, re.IGNORECASE)
+        if negated and not found:
+            return result
+        if found and not negated:
+            return found.expand(re.sub(r"\$\{(\d)\}", r"\\g<\1>", result))
+    return None
+
+
+def services(master_cf: str) -> dict[str, str]:
+    joined = re.sub(r"\n[ \t]+", " ", re.sub(r"(?m)^#.*\n", "", master_cf))
+    return {line.split()[0]: line for line in joined.splitlines() if line}
+
+
+def test_a_service_that_opens_nothing_relays_nothing() -> None:
+    main = parameters_of(rendered()["main.cf"])
+    assert main["smtpd_relay_restrictions"] == "reject"
+    assert main["mynetworks"] == ""
+
+
+def test_nothing_can_leave_but_through_the_relay() -> None:
+    files = rendered()
+    clients = [
+        line for line in services(files["master.cf"]).values() if re.search(r"\ssmtp$", line.split(" -o")[0])
+    ]
+    assert [line.split()[0] for line in clients] == ["relay"]
+    main = parameters_of(files["main.cf"])
+    assert main["default_transport"] == "relay"
+    assert main["relayhost"] == "[smtp.email.ap-tokyo-1.oci.oraclecloud.com]:587"
+
+
+def test_no_service_runs_in_a_chroot() -> None:
+    for line in services(rendered()["master.cf"]).values():
+        assert line.split()[4] == "n", line
+
+
+@pytest.mark.parametrize("port", [587, 465])
+def test_the_credential_is_found_under_the_very_name_of_the_relay(tmp_path: Path, port: int) -> None:
+    # One character of difference, and Postfix sends without a password and without a word.
+    secret = tmp_path / "relay"
+    secret.write_text(
+        "ocid1.user.oc1..a@ocid1.tenancy.oc1..b.cd.com\na!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ z\n"
+    )
+    secret.chmod(0o600)
+    wanted = settings(port=port, credential=secret)
+    file = postfix.render_credential(wanted, {})
+    relayhost = parameters_of(rendered(wanted)["main.cf"])["relayhost"]
+    assert file.content == (
+        f"{relayhost} ocid1.user.oc1..a@ocid1.tenancy.oc1..b.cd.com:a!\"#$%&'()*+,-./:;<=>?@[\\]^_`{{|}}~ z\n"
+    )
+    assert (file.mode, file.owner, file.secret) == (0o600, "root", True)
+    assert "a!" not in repr(file)
+
+
+def test_a_user_name_with_a_colon_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "relay"
+    secret.write_text("us:er\npassword\n")
+    secret.chmod(0o600)
+    with pytest.raises(ValueError, match="colon"):
+        postfix.render_credential(settings(credential=secret), {})
+
+
+def test_465_is_tls_from_the_start_and_587_is_not() -> None:
+    assert parameters_of(rendered(settings(port=465))["main.cf"])["smtp_tls_wrappermode"] == "yes"
+    assert "smtp_tls_wrappermode" not in rendered(settings(port=587))["main.cf"]
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        (Version(3, 6, 4), frozenset()),
+        (Version(3, 6, 13), NEW - {"smtpd_forbid_bare_newline_reject_code", "cleanup_replace_stray_cr_lf"}),
+        (Version(3, 7, 11), NEW),
+        (Version(3, 8, 1), frozenset({"smtpd_forbid_unauth_pipelining"})),
+        (Version(3, 8, 6), NEW),
+        (Version(3, 9, 0), NEW),
+        (Version(3, 10, 1), NEW),
+    ],
+)
+def test_before_installation_the_version_decides_which_parameters_are_set(
+    version: Version, known: frozenset[str]
+) -> None:
+    main = parameters_of(rendered(version=version)["main.cf"])
+    assert frozenset(main) & NEW == known - {"smtpd_forbid_bare_newline_reject_code"}
+
+
+def test_once_installed_its_own_list_decides() -> None:
+    # Ubuntu 22.04 carried the fix for SMTP smuggling back into 3.6.4.
+    main = parameters_of(rendered(version=Version(3, 6, 4), parameters=NEW)["main.cf"])
+    assert main["smtpd_forbid_bare_newline"] == "reject"
+    assert main["smtpd_forbid_bare_newline_exclusions"] == ""
+    unpatched = rendered(version=Version(3, 10, 0), parameters=frozenset({"myhostname"}))["main.cf"]
+    assert not frozenset(parameters_of(unpatched)) & NEW
+
+
+def test_without_any_postfix_the_error_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="apt-get update"):
+        postfix.render(settings(), facts(None))
+
+
+def test_it_logs_to_a_file_where_nothing_listens_on_dev_log() -> None:
+    assert "maillog_file" not in rendered(manager="systemd")["main.cf"]
+    assert "maillog_file = /var/log/mail.log" in rendered(manager="supervisord")["main.cf"]
+
+
+def test_what_is_submitted_fits_the_relay_with_the_lines_that_we_add() -> None:
+    main = parameters_of(rendered()["main.cf"])
+    assert 0 < int(main["submission_size_limit"]) < 2_000_000
+    assert main["message_size_limit"] == "25000000"
+
+
+def test_no_service_takes_a_message_that_cleanup_would_refuse() -> None:
+    main = parameters_of(rendered(settings(size="1 MB"))["main.cf"])
+    assert int(main["message_size_limit"]) >= int(main["submission_size_limit"]) > 1_000_000
+
+
+def test_strangers_are_told_why_they_cannot_submit() -> None:
+    lines = rendered()["clients.cidr"].splitlines()
+    assert "203.0.113.10/32  DUNNO" in lines
+    assert "127.0.0.0/8  DUNNO" in lines
+    assert "192.168.0.0/16  DUNNO" in lines
+    assert [line.split("  ")[0] for line in lines[-2:]] == ["0.0.0.0/0", "::/0"]
+    assert all(line.split("  ")[1].startswith("554 5.7.1 ") for line in lines[-2:])
+
+
+def test_each_device_is_bound_to_its_own_sender() -> None:
+    files = rendered()
+    table = [line.split() for line in files["devices.cidr"].splitlines() if not line.startswith("#")]
+    assert {network for network, _ in table} == {"10.1.3.9/32", "10.1.2.0/24"}
+    main = parameters_of(files["main.cf"])
+    by_network = {network: main[restriction] for network, restriction in table}
+    assert "{ printer@hoge.example = OK }" in by_network["10.1.3.9/32"]
+    assert "{ scanner@hoge.example = OK }" in by_network["10.1.2.0/24"]
+    assert set(main["smtpd_restriction_classes"].split(", ")) == {name for _, name in table}
+
+
+@pytest.mark.parametrize(
+    ("reply", "becomes"),
+    [
+        (
+            "254 4.7.1 Suppression for user ocid1.user to x@y.example",
+            "554 5.7.1 Suppression for user ocid1.user to x@y.example",
+        ),
+        ("254-4.7.1 Suppression", "554-5.7.1 Suppression"),
+        ("254 2.0.0 whatever", "554 5.0.0 whatever"),
+        ("254 suppressed", "554 suppressed"),
+        ("254", "554"),
+        ("250 2.0.0 Ok: 254", None),
+        ("455 Maximum messages sent per minute reached : limit is 10", None),
+    ],
+)
+def test_a_suppressed_recipient_is_a_failure(reply: str, becomes: str | None) -> None:
+    assert regexp(rendered()["relay_reply.regexp"], reply) == becomes
+
+
+@pytest.mark.parametrize(
+    ("sender", "becomes"),
+    [
+        ("www-data@mx.hoge.example", "system@hoge.example"),
+        ("x@gmail.com", "system@hoge.example"),
+        ("x@hoge.example.evil.example", "system@hoge.example"),
+        ("x@hogeXexample", "system@hoge.example"),
+        ("x@evilhoge.example", "system@hoge.example"),
+        ("alice@HOGE.example", None),
+        ("taro@xn--18j4d.example", None),
+    ],
+)
+def test_mail_made_on_the_host_has_an_envelope_sender_of_ours(sender: str, becomes: str | None) -> None:
+    assert regexp(rendered()["host_sender.regexp"], sender) == becomes
+
+
+@pytest.mark.parametrize(
+    ("header", "becomes"),
+    [
+        ("From: alice@hoge.example", "DUNNO"),
+        ("From: Alice <alice@Hoge.example>", "DUNNO"),
+        ('From: "Alice, Hoge" <alice@xn--18j4d.example>', "DUNNO"),
+        ("From: =?utf-8?B?44GC/w==?=\n <alice@hoge.example>", "DUNNO"),
+        ("From: root (Cron Daemon)", 'REPLACE From: "Cron Daemon" <system@hoge.example>'),
+        ("From: www-data@mx.hoge.example (www-data)", 'REPLACE From: "www-data" <system@hoge.example>'),
+        ("From: Web Shop\n <www-data@mx.hoge.example>", 'REPLACE From: "Web Shop" <system@hoge.example>'),
+        ("From: root", "REPLACE From: system@hoge.example"),
+        ("From:", "REPLACE From: system@hoge.example"),
+        ("From: x@gmail.com", "REPLACE From: system@hoge.example"),
+        ("From: alice@hoge.example, eve@gmail.com", "REPLACE From: system@hoge.example"),
+        ("From: eve <alice@hoge.example> <eve@gmail.com>", "REPLACE From: system@hoge.example"),
+        ("From: <@gmail.com:alice@hoge.example>", "REPLACE From: system@hoge.example"),
+        ("From: alice@hoge.example@gmail.com", "REPLACE From: system@hoge.example"),
+        ("From : eve@gmail.com", "REPLACE From: system@hoge.example"),
+        ("Reply-To: visitor@gmail.com", None),
+    ],
+)
+def test_mail_made_on_the_host_has_a_header_from_of_ours(header: str, becomes: str | None) -> None:
+    assert regexp(rendered()["host_header_from.regexp"], header) == becomes
+
+
+def test_of_the_hosts_own_name_the_world_reaches_the_postmaster_only() -> None:
+    files = rendered()
+    world, local = files["host_recipient.regexp"], files["host_local_recipient.regexp"]
+    assert regexp(world, "postmaster@mx.hoge.example") == "alice@hoge.example"
+    assert regexp(world, "root@mx.hoge.example") is None
+    for address in ("root@mx.hoge.example", "www-data@localhost", "nobody@localhost.localdomain"):
+        assert regexp(local, address) == "alice@hoge.example"
+    assert regexp(local, "root@hoge.example") is None
