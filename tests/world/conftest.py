@@ -85,7 +85,9 @@ class World:
             smtp.say(f"EHLO {helo}")
         return smtp
 
-    def submission(self, account: Account | None, *, helo: str = "laptop", source: str | None = None) -> Dialogue:
+    def submission(
+        self, account: Account | None, *, helo: str = "laptop", source: str | None = None
+    ) -> Dialogue:
         """A connection to 587 with STARTTLS done, and authenticated when there is an account."""
         smtp = Dialogue(self.ip, 587, source=source, hostname=self.hostname)
         smtp.say(f"EHLO {helo}")
@@ -99,7 +101,8 @@ class World:
         with self.submission(account) as smtp:
             assert smtp.say(f"MAIL FROM:<{account.address}>").code == 250
             assert smtp.say(f"RCPT TO:<{to}>").code == 250
-            head = f"From: {account.address}\nTo: {to}\nSubject: {subject}\nDate: {_now()}\nMessage-ID: <{subject.replace(' ', '-')}@{self.domain}>\n"
+            message_id = f"<{subject.replace(' ', '-')}@{self.domain}>"
+            head = f"From: {account.address}\nTo: {to}\nSubject: {subject}\nDate: {_now()}\nMessage-ID: {message_id}\n"
             reply = smtp.message(f"{head}{extra}\n{body}")
             assert reply.code == 250, reply
 
@@ -112,7 +115,9 @@ class World:
 
     def arrived(self, where: Path | None = None) -> list[Arrived]:
         files = sorted((where or self.inbox).glob("*.json"), key=lambda path: int(path.stem))
-        return [Arrived(path.with_suffix(".eml").read_bytes(), json.loads(path.read_text())) for path in files]
+        return [
+            Arrived(path.with_suffix(".eml").read_bytes(), json.loads(path.read_text())) for path in files
+        ]
 
     def wait_for(self, subject: str, seconds: float = 20, where: Path | None = None) -> Arrived:
         def find() -> Arrived | None:
@@ -120,7 +125,9 @@ class World:
 
         return wait(find, f"a message with the subject {subject!r} at the provider", seconds)
 
-    def read(self, account: Account, subject: str, seconds: float = 20, folder: str = "INBOX") -> EmailMessage:
+    def read(
+        self, account: Account, subject: str, seconds: float = 20, folder: str = "INBOX"
+    ) -> EmailMessage:
         """The message with that subject, once it is in the mailbox."""
         with self.imap(account) as imap:
 
@@ -144,7 +151,9 @@ class World:
 
     # --- the others ---
 
-    def outside_sends(self, to: str, subject: str, *, extra: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def outside_sends(
+        self, to: str, subject: str, *, extra: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["python", "-m", "todoku.rehearsal.outside", "send", "--from", self.dave, "--to", to, "--subject", subject,
              "--server", self.ip, *extra],
@@ -155,12 +164,14 @@ class World:
         """Set the fault switchboard, or only read it; returns its state."""
         body = json.dumps(faults).encode() if faults else None
         request = urllib.request.Request(self.described["relay"]["control"], data=body)
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as answer:
             state: dict[str, Any] = json.load(answer)
             return state
 
     def todoku(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["todoku", *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            ["todoku", *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def apply(self) -> dict[str, Any]:
         """Run the production apply and return its outcome."""

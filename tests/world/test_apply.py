@@ -53,7 +53,9 @@ def test_a_changed_setting_is_shown_as_a_diff_applied_and_restarts_only_what_it_
         assert smtp.say(f"MAIL FROM:<{world.alice.address}> SIZE=2500000").code == 250
 
 
-def test_what_somebody_changed_by_hand_is_shown_and_put_back_and_the_previous_version_kept(world: World) -> None:
+def test_what_somebody_changed_by_hand_is_shown_and_put_back_and_the_previous_version_kept(
+    world: World,
+) -> None:
     by_hand = MAIN_CF.read_text() + "\n# my own idea\nmynetworks = 0.0.0.0/0\n"
     MAIN_CF.write_text(by_hand)
     planned = world.todoku("plan")
@@ -71,7 +73,9 @@ def test_an_invalid_rendering_never_replaces_a_working_one(world: World) -> None
     real = Path("/usr/sbin/postconf")
     kept = real.with_name("postconf.real")
     real.rename(kept)
-    real.write_text('#!/bin/sh\necho "postconf: warning: something is wrong" >&2\nexec /usr/sbin/postconf.real "$@"\n')
+    real.write_text(
+        '#!/bin/sh\necho "postconf: warning: something is wrong" >&2\nexec /usr/sbin/postconf.real "$@"\n'
+    )
     real.chmod(0o755)
     pids = _pids()
     try:
@@ -183,7 +187,9 @@ def test_a_read_only_etc_gets_a_clear_error_and_changes_nothing(world: World, so
     world.apply()
 
 
-def test_a_full_disk_gets_a_clear_error_and_leaves_the_working_configuration(world: World, something_to_do: None) -> None:
+def test_a_full_disk_gets_a_clear_error_and_leaves_the_working_configuration(
+    world: World, something_to_do: None
+) -> None:
     pids = _pids()
     small = Path("/run/todoku-test-etc")
     small.mkdir()
@@ -240,7 +246,9 @@ def test_without_root_nothing_is_tried(world: World) -> None:
 
 
 def test_two_applies_at_once_do_not_meet(world: World, something_to_do: None) -> None:
-    first = subprocess.Popen(["todoku", "apply", "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        ["todoku", "apply", "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     time.sleep(0.05)
     second = subprocess.run(["todoku", "apply", "--yes"], capture_output=True, text=True, check=False)
     out, err = first.communicate()

@@ -13,7 +13,9 @@ PRINTER = "192.168.77.1"  # an address of the world's office link, on this side 
 @pytest.fixture
 def printer(world: World, settings_file: Path) -> str:
     sender = f"printer@{world.domain}"
-    settings_file.write_text(settings_file.read_text() + f'\n[[devices]]\naddress = "{PRINTER}"\nsender = "{sender}"\n')
+    settings_file.write_text(
+        settings_file.read_text() + f'\n[[devices]]\naddress = "{PRINTER}"\nsender = "{sender}"\n'
+    )
     world.apply()
     return sender
 

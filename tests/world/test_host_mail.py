@@ -40,7 +40,8 @@ def test_mail_made_on_the_host_arrives_under_an_approved_address(
 
 def test_an_answer_to_a_contact_form_still_reaches_the_visitor(world: World) -> None:
     subject = "contact form"
-    message = f"From: visitor@gmail.example\nReply-To: visitor@gmail.example\nTo: {world.carol}\nSubject: {subject}\n\nhi\n"
+    visitor = "visitor@gmail.example"
+    message = f"From: {visitor}\nReply-To: {visitor}\nTo: {world.carol}\nSubject: {subject}\n\nhi\n"
     _sendmail(message, "-f", "visitor@gmail.example", world.carol, user="www-data")
     assert world.wait_for(subject).message["Reply-To"] == "visitor@gmail.example"
 

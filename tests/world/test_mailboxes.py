@@ -80,7 +80,9 @@ def test_a_new_account_receives_and_logs_in_within_a_second(world: World, erin: 
     assert time.monotonic() - started < 1
 
 
-def test_a_changed_password_is_in_force_within_a_second_even_twice_in_one(world: World, erin: Account) -> None:
+def test_a_changed_password_is_in_force_within_a_second_even_twice_in_one(
+    world: World, erin: Account
+) -> None:
     # Dovecot compares whole seconds and sizes of its password file: the second change could go unseen.
     for number in range(3):
         password = f"changed password {number}"
@@ -132,7 +134,9 @@ def test_a_full_mailbox_is_refused_at_rcpt_for_each_of_its_addresses(world: Worl
     # Accepting first and bouncing later would send the bounce to whoever was forged as the sender.
     address, second, alias = (f"{name}@{world.domain}" for name in ("grace", "g.hopper", "computing"))
     arguments = ("--quota", "1MB", "--address", second, "--password-stdin")
-    assert world.todoku("account", "add", address, *arguments, stdin="correct horse battery\n").returncode == 0
+    assert (
+        world.todoku("account", "add", address, *arguments, stdin="correct horse battery\n").returncode == 0
+    )
     assert world.todoku("alias", "add", alias, address).returncode == 0
     try:
         for number in range(2):
@@ -140,7 +144,10 @@ def test_a_full_mailbox_is_refused_at_rcpt_for_each_of_its_addresses(world: Worl
                 smtp.say(f"MAIL FROM:<{world.dave}>")
                 if smtp.say(f"RCPT TO:<{address}>").code != 250:
                     break
-                assert smtp.message(f"Subject: filling {number}\n\n" + ("0123456789" * 7 + "\n") * 12_000).code == 250
+                assert (
+                    smtp.message(f"Subject: filling {number}\n\n" + ("0123456789" * 7 + "\n") * 12_000).code
+                    == 250
+                )
             time.sleep(1.5)
         for recipient in (address, second, alias):
             with world.port_25() as smtp:

@@ -41,7 +41,9 @@ def test_mail_without_a_greeting_is_refused(world: World) -> None:
         ("bad..name", 501, "Invalid name"),
     ],
 )
-def test_a_greeting_that_cannot_be_true_is_refused(world: World, greeting: str, code: int, words: str) -> None:
+def test_a_greeting_that_cannot_be_true_is_refused(
+    world: World, greeting: str, code: int, words: str
+) -> None:
     with world.port_25(helo=greeting) as smtp:
         smtp.say(f"MAIL FROM:<{world.dave}>")
         refused = smtp.say(f"RCPT TO:<{world.bob.address}>")

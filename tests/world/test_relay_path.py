@@ -57,7 +57,14 @@ def test_the_relays_password_gets_through_byte_for_byte_and_appears_nowhere_else
     world.wait_for("with that password")  # the simulator compares both octet by octet
     assert before is None or world.relay()["seen"]["auths"] >= before
     holders = {"/etc/todoku/secrets/relay", "/etc/postfix/relay_credential"}
-    for root in ("/etc", "/var/log", "/var/lib/todoku", "/var/spool/postfix", "/var/lib/postfix", "/run/todoku"):
+    for root in (
+        "/etc",
+        "/var/log",
+        "/var/lib/todoku",
+        "/var/spool/postfix",
+        "/var/lib/postfix",
+        "/run/todoku",
+    ):
         for path in Path(root).rglob("*"):
             if path.is_file() and not path.is_symlink() and password.encode() in path.read_bytes():
                 assert str(path) in holders, f"the password is in {path}"
@@ -88,7 +95,9 @@ def test_a_relay_whose_certificate_is_not_its_own_gets_neither_mail_nor_password
         wait(lambda: _listens(25), "port 25")
         world.submit(world.alice, world.carol, "not to an impostor")
         wait(
-            lambda: any("ertificate" in r.get("delay_reason", "") for m in world.queue() for r in m["recipients"]),
+            lambda: any(
+                "ertificate" in r.get("delay_reason", "") for m in world.queue() for r in m["recipients"]
+            ),
             "a deferral that names the certificate",
         )
         assert _auths(world) == auths
@@ -128,9 +137,17 @@ def test_one_suppressed_recipient_does_not_hold_up_the_other(world: World) -> No
         smtp.say(f"RCPT TO:<{world.carol}>")
         smtp.say(f"RCPT TO:<{erin}>")
         head = f"From: {world.alice.address}\nTo: {world.carol}, {erin}\nSubject: to both\n"
-        assert smtp.message(f"{head}Date: Tue, 24 Nov 2026 00:00:00 +0000\nMessage-ID: <both@{world.domain}>\n\nx\n").code == 250
+        assert (
+            smtp.message(
+                f"{head}Date: Tue, 24 Nov 2026 00:00:00 +0000\nMessage-ID: <both@{world.domain}>\n\nx\n"
+            ).code
+            == 250
+        )
     assert world.wait_for("to both").judged["rcpt_to"]
-    wait(lambda: erin in str(world.read(world.alice, "Undelivered Mail Returned to Sender")), "a bounce for erin")
+    wait(
+        lambda: erin in str(world.read(world.alice, "Undelivered Mail Returned to Sender")),
+        "a bounce for erin",
+    )
 
 
 def test_many_messages_share_few_connections(world: World) -> None:

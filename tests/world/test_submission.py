@@ -51,7 +51,9 @@ def test_old_tls_is_not_spoken(world: World) -> None:
         Dialogue(world.ip, 465, implicit_tls=context, hostname=world.hostname)
 
 
-@pytest.mark.parametrize("greeting", ["laptop", "[192.168.1.5]", "My-PC.local", "no-such-host.example", "a_b"])
+@pytest.mark.parametrize(
+    "greeting", ["laptop", "[192.168.1.5]", "My-PC.local", "no-such-host.example", "a_b"]
+)
 def test_any_greeting_will_do_once_the_password_is_right(world: World, greeting: str) -> None:
     with world.submission(world.alice, helo=greeting) as smtp:
         assert smtp.say(f"MAIL FROM:<{world.alice.address}>").code == 250

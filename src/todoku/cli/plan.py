@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # On a file system that a reboot clears: after that there is neither a holder nor anything to follow.
 LOCK = Path("/run/todoku/apply.lock")
 JOURNAL = Path("/run/todoku/apply.journal")
+_PATIENCE = 7200.0  # seconds: a DKIM key was seen to take more than an hour
+_PAUSE = 15.0  # seconds between two looks at what is waited for
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
@@ -54,6 +57,9 @@ def plan(
 def apply(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on until nothing has to be waited for, for two hours at most.")
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Show what would change, ask, and do it. Can be run again at any time."""
@@ -70,13 +76,13 @@ def apply(
             show.plan(planned, _console())
         if planned.problems:
             _refuse("nothing was changed: first see to what is marked x in the plan", FAILED, json)
-        if planned.empty:
+        if planned.empty and not (wait and planned.waiting):
             if json:
                 print_json(show.outcome_as_json(_all_unchanged(planned)))
             raise SystemExit(DONE)
         if not yes:
             _ask(json)
-        raise SystemExit(_apply(stages, journal, planned, json))
+        raise SystemExit(_apply(stages, journal, planned, json, patience=_PATIENCE if wait else 0.0))
 
 
 def _make_plan(context: Context, json: bool) -> tuple[Sequence[Stage], Journal, Plan]:
@@ -102,7 +108,9 @@ def _make_plan(context: Context, json: bool) -> tuple[Sequence[Stage], Journal, 
         _refuse(f"no plan could be made: {error}", FAILED, json)
 
 
-def _apply(stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool) -> int:
+def _apply(
+    stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool, patience: float = 0.0
+) -> int:
     from todoku.cli.progress import reporting
     from todoku.plan import show
     from todoku.plan.stages import apply_stages
@@ -114,6 +122,9 @@ def _apply(stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool)
         reporting(console, len(planned.changes), as_json=json) as report,
     ):
         outcome = apply_stages(stages, planned, report, stop=stop, journal=journal)
+        while outcome.ok and outcome.waits and time.monotonic() - began < patience and not stop.wait(_PAUSE):
+            again = apply_stages(stages, planned, report, stop=stop, journal=journal)
+            outcome = replace(again, done=(*outcome.done, *again.done))
     seconds = time.monotonic() - began
     if json:
         print_json(show.outcome_as_json(outcome, seconds))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from todoku.cli.context import print_json
 from todoku.plan import show
-from todoku.plan.events import Done, Event, Failed, NotTried, Started, Waiting
+from todoku.plan.events import Done, Event, Failed, NotTried, Started, Waiting, Waits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +46,8 @@ class _Lines:
             case Failed(name, reason, _):
                 first = reason.partition("\n")[0]  # all of it follows at the end
                 self.say(f"{self.number()} {name} ... FAILED: {first}")
+            case Waits(name, reason, change) if change is not None:
+                self.say(f"{self.number()} {name} ... begun, waiting: {reason}")
             case Waiting(running):
                 steps = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in running)
                 self.say(f"... still at it: {steps}")
@@ -75,7 +77,7 @@ class _Live(_Lines):
             case Started(name, change):
                 text = f"{name}: {change.summary}".translate(show.VISIBLE)
                 self.running[name] = self.progress.add_task(text, total=None)
-            case Done(name) | Failed(name) | NotTried(name) if name in self.running:
+            case Done(name) | Failed(name) | NotTried(name) | Waits(name) if name in self.running:
                 self.progress.remove_task(self.running.pop(name))
         super().__call__(event)
 

@@ -11,7 +11,6 @@ from todoku.cli.context import FAILED, USAGE, fail, print_json
 
 
 def rehearse(
-    ctx: typer.Context,
     command: Annotated[
         list[str] | None,
         typer.Argument(

@@ -16,11 +16,22 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
-from todoku.plan.events import Done, Event, Failed, NotTried, Outcome, Started, Unchanged, Waiting
+from todoku.plan.events import (
+    Done,
+    Ending,
+    Event,
+    Failed,
+    NotTried,
+    Outcome,
+    Started,
+    Unchanged,
+    Waiting,
+    Waits,
+)
 from todoku.plan.journal import Journal
 from todoku.plan.order import needs_of, ordered
 from todoku.plan.plan import WORKERS
-from todoku.plan.resource import Change, ChangeFailed, Item
+from todoku.plan.resource import Change, ChangeFailed, Item, NotYet
 from todoku.plan.trouble import EXPECTED, explain
 
 __all__ = ["INTERRUPTED", "apply"]
@@ -66,8 +77,9 @@ class _Run:
         self.waiting = {item.resource.id: item for item in items}
         self.running: dict[str, float] = {}  # id -> when it began
         self.in_place = set(in_place)
+        self.not_ready: set[str] = set()  # ended, but only time will put them in place
         self.events: SimpleQueue[Event] = SimpleQueue()
-        self.ended: list[Done | Unchanged | Failed | NotTried] = []
+        self.ended: list[Ending] = []
         self.bugs: list[BaseException] = []
         self.pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="apply")
 
@@ -93,10 +105,11 @@ class _Run:
         for name, item in list(self.waiting.items()):
             if self._halted() or len(self.running) == WORKERS:
                 return
-            if needs_of(item) <= self.in_place:
+            if needs_of(item) <= self.in_place | self.not_ready:
                 del self.waiting[name]
                 self.running[name] = time.monotonic()
-                self.pool.submit(lambda item=item: self.events.put(self._work(item)))  # type: ignore[misc]
+                lacking = sorted(needs_of(item) & self.not_ready)
+                self.pool.submit(self._run_one, item, lacking[0] if lacking else None)
 
     def _take_one_event(self, remind: float) -> None:
         try:
@@ -104,15 +117,17 @@ class _Run:
         except Empty:
             now = time.monotonic()
             event = Waiting(tuple((name, now - began) for name, began in self.running.items()))
-        if isinstance(event, Done | Unchanged | Failed | NotTried):
+        if isinstance(event, Ending):
             del self.running[event.id]
             if isinstance(event, Done | Unchanged):
                 self.in_place.add(event.id)
+            elif isinstance(event, Waits):
+                self.not_ready.add(event.id)
             self._end(event)
         else:
             self.report(event)
 
-    def _end(self, event: Done | Unchanged | Failed | NotTried) -> None:
+    def _end(self, event: Ending) -> None:
         self.ended.append(event)
         self.report(event)
 
@@ -134,19 +149,31 @@ class _Run:
 
     # What follows runs in the worker threads.
 
-    def _work(self, item: Item) -> Done | Unchanged | Failed | NotTried:
-        """Look, change, look again; always returns the event that ends this resource."""
+    def _run_one(self, item: Item, lacking: str | None) -> None:
+        self.events.put(self._work(item, lacking))
+
+    def _work(self, item: Item, lacking: str | None) -> Ending:
+        """Look, change, look again; always returns the event that ends this resource.
+
+        Nothing is changed while one of its needs, `lacking`, is not ready.
+        """
         name = item.resource.id
         began = time.monotonic()
+        made: Change | None = None
         try:
             change = self._difference(item)
             if change is None:
                 return Unchanged(name)
+            if lacking:
+                return Waits(name, f"needs {lacking}, which is not ready")
             if self._halted():
                 because = INTERRUPTED if self.stop.is_set() else "stopped when another one failed"
                 return NotTried(name, because)
             self.events.put(Started(name, change))
+            made = change
             self._make(item, change)
+        except NotYet as later:
+            return Waits(name, str(later), made)
         except EXPECTED as error:
             self.failed.set()
             return Failed(name, explain(error), time.monotonic() - began)

@@ -50,6 +50,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """Only time is lacking: to the resource itself (after its change, if there was one) or to what it needs."""
+
+    id: str
+    reason: str
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NotTried:
     """The resource was not touched, because of a failure elsewhere or because the run was stopped."""
 
@@ -57,7 +66,12 @@ class NotTried:
     because: str
 
 
-Event: TypeAlias = Started | Waiting | Done | Unchanged | Failed | NotTried
+Ending: TypeAlias = Done | Unchanged | Failed | Waits | NotTried
+Event: TypeAlias = Started | Waiting | Ending
+
+
+def _changed(event: Ending) -> bool:
+    return isinstance(event, Done) or (isinstance(event, Waits) and event.change is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +82,14 @@ class Outcome:
     unchanged: tuple[str, ...] = ()
     failed: tuple[Failed, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
+    waits: tuple[Waits, ...] = ()
     stopped: bool = False  # somebody asked to stop
     abandoned: bool = False  # at once, without waiting: threads may still be running
     bugs: tuple[BaseException, ...] = field(default=(), compare=False)
 
     @staticmethod
     def of(
-        ended: Sequence[Done | Unchanged | Failed | NotTried],
+        ended: Sequence[Ending],
         *,
         stopped: bool = False,
         abandoned: bool = False,
@@ -82,10 +97,11 @@ class Outcome:
     ) -> Outcome:
         """The outcome of a run that ended with these events."""
         return Outcome(
-            done=tuple(event.id for event in ended if isinstance(event, Done)),
+            done=tuple(event.id for event in ended if _changed(event)),
             unchanged=tuple(event.id for event in ended if isinstance(event, Unchanged)),
             failed=tuple(event for event in ended if isinstance(event, Failed)),
             not_tried=tuple(event for event in ended if isinstance(event, NotTried)),
+            waits=tuple(event for event in ended if isinstance(event, Waits)),
             stopped=stopped,
             abandoned=abandoned,
             bugs=tuple(bugs),
@@ -93,14 +109,14 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Everything is in place."""
+        """Everything is in place, or needs only time."""
         return not self.failed and not self.not_tried
 
     @property
     def ids(self) -> Set[str]:
         """Every resource that the outcome speaks of."""
-        failed = {one.id for one in self.failed}
-        return failed.union(self.done, self.unchanged, (one.id for one in self.not_tried))
+        not_in_place = [one.id for one in self.failed] + [one.id for one in self.not_tried]
+        return {*self.done, *self.unchanged, *not_in_place, *(one.id for one in self.waits)}
 
     def then(self, later: Outcome) -> Outcome:
         """This outcome followed by that of the next stage."""
@@ -110,6 +126,7 @@ class Outcome:
             unchanged=self.unchanged + later.unchanged,
             failed=self.failed + later.failed,
             not_tried=self.not_tried + later.not_tried,
+            waits=self.waits + later.waits,
             bugs=self.bugs + later.bugs,
         )
 

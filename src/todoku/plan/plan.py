@@ -8,13 +8,13 @@ does.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import Any
 
 from todoku.plan.journal import Journal
 from todoku.plan.order import PlanError, needs_of, ordered
-from todoku.plan.resource import Action, Change, Item, LookFailed
+from todoku.plan.resource import Action, Change, Item, LookFailed, NotYet
 from todoku.plan.trouble import explain
 
 __all__ = ["WORKERS", "Plan", "PlanError", "Step", "make"]
@@ -32,6 +32,7 @@ class Step:
     needs: tuple[str, ...] = ()
     known: bool = True  # False: what it will be is known only after its needs are in place
     problem: str = ""  # why the present state could not be read; then `change` is None
+    waits: str = ""  # what is waited for, here or in what this one needs; then `change` is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Plan:
         return tuple(step for step in self.steps if step.problem)
 
     @property
+    def waiting(self) -> tuple[Step, ...]:
+        """The steps for which only time is lacking."""
+        return tuple(step for step in self.steps if step.waits)
+
+    @property
     def empty(self) -> bool:
         """Everything was looked up and nothing would change."""
         return not self.changes and not self.problems
@@ -67,8 +73,16 @@ def make(items: Sequence[Item], journal: Journal | None = None) -> Plan:
     steps: dict[str, Step] = {}
     for item in order:
         pending = {name for name, step in steps.items() if step.change is not None}
-        steps[item.resource.id] = _step(item, seen[item.resource.id], pending, journal)
+        waiting = {name for name, step in steps.items() if step.waits}
+        step = _step(item, seen[item.resource.id], pending, journal)
+        steps[item.resource.id] = _postponed(step, waiting) if step.change else step
     return Plan(tuple(steps.values()))
+
+
+def _postponed(step: Step, waiting: Set[str]) -> Step:
+    """`step`, without its change when something that it needs waits."""
+    lacking = sorted(waiting & set(step.needs))
+    return replace(step, change=None, waits=f"needs {lacking[0]}, which is not ready") if lacking else step
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +90,29 @@ class _Unseen:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    reason: str
+
+
 def _look_at(items: Sequence[Item]) -> dict[str, Any]:
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="look")
+    looks: dict[str, Future[Any]] = {}
     try:
-        return {item.resource.id: seen for item, seen in zip(items, pool.map(_look, items), strict=True)}
+        # In order of need, so whoever waits for what another tells has that one running or done before it.
+        for item in items:
+            looks[item.resource.id] = pool.submit(_look, item, [looks[name] for name in item.resource.reads])
+        return {name: look.result() for name, look in looks.items()}
     finally:
         pool.shutdown(cancel_futures=True)  # when one look-up shows an error of ours, or on Ctrl-C
 
 
-def _look(item: Item) -> Any:
+def _look(item: Item, first: Sequence[Future[Any]]) -> Any:
+    wait(first)
     try:
         return item.resource.look(item.client)
+    except NotYet as later:
+        return _Waits(str(later))
     except (LookFailed, OSError) as error:
         return _Unseen(explain(error))
 
@@ -96,6 +122,8 @@ def _step(item: Item, seen: Any, pending: Set[str], journal: Journal) -> Step:
     needs = needs_of(item)
     change: Change | None
     known, problem = True, ""
+    if isinstance(seen, _Waits):
+        return Step(resource.id, resource.why, None, tuple(sorted(needs)), waits=seen.reason)
     if not isinstance(seen, _Unseen):
         change = resource.differ(seen)
         by = (resource.watches & pending) | journal.owed(resource.id, resource.watches)

@@ -36,7 +36,7 @@ class Change:
     detail: str = ""  # a unified diff, or more lines; never a secret
 
 
-class ChangeFailed(Exception):  # noqa: N818 - it reads as what happened
+class ChangeFailed(Exception):
     """A change could not be made. The message names what was tried, what was found, and what to do."""
 
 
@@ -69,9 +69,14 @@ class Resource(ABC, Generic[ClientT, SeenT]):
         """
         return frozenset()
 
+    @property
+    def reads(self) -> Set[str]:
+        """The ids (a subset of `needs`) that are looked up before this one, because of what they tell (Outputs)."""
+        return frozenset()
+
     @abstractmethod
     def look(self, client: ClientT) -> SeenT:
-        """What is there now. Changes nothing; raises LookFailed."""
+        """What is there now. Changes nothing; raises LookFailed, or NotYet when only time is lacking."""
 
     @abstractmethod
     def differ(self, seen: SeenT) -> Change | None:
@@ -79,14 +84,21 @@ class Resource(ABC, Generic[ClientT, SeenT]):
 
     @abstractmethod
     def change(self, change: Change, client: ClientT) -> None:
-        """Make that change, all of it or nothing; raises ChangeFailed."""
+        """Make that change, all of it or nothing; raises ChangeFailed, or NotYet when only time is lacking."""
 
     def triggered(self, by: Set[str]) -> Change:
         """The change that follows when the watched resources `by` are about to change."""
         return Change(Action.UPDATE, f"follows {', '.join(sorted(by))}")
 
 
-class LookFailed(Exception):  # noqa: N818 - it reads as what happened
+class NotYet(Exception):
+    """All that we can do is done, and it takes its time elsewhere. The message says what is waited for, and why.
+
+    It is no failure: everything that does not need this resource goes on.
+    """
+
+
+class LookFailed(Exception):
     """The present state could not be read. The message names what was tried, what was found, what to do."""
 
 

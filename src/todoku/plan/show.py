@@ -13,7 +13,17 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.text import Text
 
-from todoku.plan.events import Done, Event, Failed, NotTried, Outcome, Started, Unchanged, Waiting
+from todoku.plan.events import (
+    Done,
+    Event,
+    Failed,
+    NotTried,
+    Outcome,
+    Started,
+    Unchanged,
+    Waiting,
+    Waits,
+)
 from todoku.plan.plan import Plan, Step
 from todoku.plan.resource import Action
 
@@ -27,6 +37,7 @@ _SYMBOLS = {
 }
 _LATER = ("?", "cyan")
 _PROBLEM = ("x", "bold red")
+_WAITS = (".", "cyan")
 _SAME = (" ", "dim")
 
 # A file that is compared may hold anything; a terminal must not obey it. Tabs and line ends stay.
@@ -49,7 +60,7 @@ HOST_ONLY = Worlds()
 
 def plan(plan: Plan, console: Console, *, worlds: Worlds = HOST_ONLY, everything: bool = False) -> None:
     """Print `plan`, grouped by world; resources that would not change only with `everything`."""
-    shown = [step for step in plan.steps if everything or step.change is not None or step.problem]
+    shown = [s for s in plan.steps if everything or s.change is not None or s.problem or s.waits]
     for world in dict.fromkeys(worlds.of(step.id) for step in shown):
         say(console, (world, "bold"))
         for step in shown:
@@ -65,9 +76,12 @@ def summary(plan: Plan) -> str:
     """One line: "2 to create, 1 to update, 14 unchanged"."""
     counts = _counts(plan)
     unchanged, problems, later = counts.pop("unchanged"), counts.pop("problems"), counts.pop("later")
+    waiting = counts.pop("waiting")
     parts = [f"{count} to {action}" for action, count in counts.items() if count]
     if later:
         parts.append(f"{later} known after apply")
+    if waiting:
+        parts.append(f"{waiting} waiting")
     if problems:
         parts.append(f"{problems} not looked up")
     if not parts:
@@ -80,6 +94,9 @@ def outcome(outcome: Outcome, console: Console, *, planned: Plan | None = None, 
     if outcome.ok:
         done = f"Done: {len(outcome.done)} changed, {len(outcome.unchanged)} unchanged, in {seconds:.1f} s."
         say(console, (done, "bold green"))
+        _print_list(console, "waiting", [f"{one.id}: {one.reason}" for one in outcome.waits])
+        if outcome.waits:
+            say(console, "Run `todoku apply` again later, or `todoku apply --wait`.")
         return
     say(console, ("Failed." if outcome.failed else "Stopped before the end.", "bold red"))
     _print_list(console, "done", outcome.done)
@@ -112,6 +129,7 @@ def as_json(plan: Plan, worlds: Worlds = HOST_ONLY) -> Json:
                 "known": step.known,
                 "needs": list(step.needs),
                 "problem": step.problem,
+                "waits": step.waits,
             }
             for step in plan.steps
         ],
@@ -140,6 +158,8 @@ def event_as_json(event: Event) -> Json:
             return {"event": "failed", "id": name, "reason": reason, "seconds": round(seconds, 3)}
         case NotTried(name, because):
             return {"event": "not tried", "id": name, "because": because}
+        case Waits(name, reason, change):
+            return {"event": "waits", "id": name, "reason": reason, "changed": change is not None}
 
 
 def outcome_as_json(outcome: Outcome, seconds: float = 0.0) -> Json:
@@ -150,6 +170,7 @@ def outcome_as_json(outcome: Outcome, seconds: float = 0.0) -> Json:
         "unchanged": list(outcome.unchanged),
         "failed": [{"id": one.id, "reason": one.reason} for one in outcome.failed],
         "not_tried": [{"id": one.id, "because": one.because} for one in outcome.not_tried],
+        "waiting": [{"id": one.id, "reason": one.reason} for one in outcome.waits],
         "stopped": outcome.stopped or outcome.abandoned,
         "seconds": round(seconds, 3),
     }
@@ -157,10 +178,17 @@ def outcome_as_json(outcome: Outcome, seconds: float = 0.0) -> Json:
 
 def _counts(plan: Plan) -> dict[str, int]:
     """How many steps of each kind, every kind named."""
-    counts = {action.value: 0 for action in Action} | {"later": 0, "problems": 0, "unchanged": 0}
+    counts = {action.value: 0 for action in Action} | {
+        "later": 0,
+        "waiting": 0,
+        "problems": 0,
+        "unchanged": 0,
+    }
     for step in plan.steps:
         if step.problem:
             kind = "problems"
+        elif step.waits:
+            kind = "waiting"
         elif step.change is None:
             kind = "unchanged"
         else:
@@ -173,6 +201,9 @@ def _print_step(console: Console, step: Step) -> None:
     if step.problem:
         symbol, style = _PROBLEM
         says = _indent(step.problem, 6)
+    elif step.waits:
+        symbol, style = _WAITS
+        says = f"waiting: {_indent(step.waits, 6)}"
     elif step.change is None:
         symbol, style = _SAME
         says = "unchanged"

@@ -62,7 +62,7 @@ def _guard(task: int, status: int, *, network: bool, keep: bool) -> NoReturn:
             syscalls.die_with_parent()
             for fd in (task, status):
                 os.set_inheritable(fd, True)
-            os.execv(sys.executable, [sys.executable, "-m", "todoku.rehearsal.init", str(task), str(status)])
+            os.execv(sys.executable, [sys.executable, "-m", "todoku.rehearsal.init", str(task), str(status)])  # noqa: S606
         # Nobody may have to wait for a pipe or a terminal that only we still hold.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):

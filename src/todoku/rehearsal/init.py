@@ -100,7 +100,7 @@ def _execute(task: dict[str, Any]) -> None:
     os.lseek(said, 0, os.SEEK_SET)
     os.set_inheritable(said, True)
     python = task["python"]
-    os.execv(python, [python, "-m", "todoku.rehearsal.play", str(said)])
+    os.execv(python, [python, "-m", "todoku.rehearsal.play", str(said)])  # noqa: S606
 
 
 def _reap_until(worker: int | None) -> int:

@@ -68,7 +68,9 @@ class InternetPlan:
     approved_senders: tuple[str, ...]  # "alice@hoge.example", or "@hoge.example" for a whole domain
     outside_selector: str
     outside_dkim_private_key: str
-    regional_selector: str  # the relay's own signature: s=prod-nrt-20240101; d=nrt1.rp.oracleemaildelivery.com
+    regional_selector: (
+        str  # the relay's own signature: s=prod-nrt-20240101; d=nrt1.rp.oracleemaildelivery.com
+    )
     regional_dkim_private_key: str
 
     @property

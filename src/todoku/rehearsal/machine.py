@@ -13,12 +13,17 @@ from pathlib import Path
 # The writable layer is kept in memory when at least this much is available (bytes); below it, on disk.
 MEMORY_WANTED = 1536 * 1024 * 1024
 
-CONTAINER_COMMAND = 'docker run --rm -it --privileged -v /var/cache/todoku -v "$PWD":/todoku -w /todoku debian:12 script/rehearse'
+CONTAINER_COMMAND = (
+    "docker run --rm -it --privileged -v /var/cache/todoku "
+    '-v "$PWD":/todoku -w /todoku debian:12 script/rehearse'
+)
 
 # File systems that hold no files of the machine's own, and places that a world gets anew.
 _NOT_FILES = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue "
-    "nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs squashfs sysfs tracefs vfat".split()
+    (
+        "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs "  # noqa: SIM905
+        "mqueue nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs squashfs sysfs tracefs vfat"
+    ).split()
 )
 _MADE_ANEW = ("/dev", "/proc", "/run", "/sys", "/tmp")
 _NOT_WANTED = (
@@ -59,7 +64,6 @@ def require() -> None:
             "Missing: the right to create mount, network and PID namespaces and overlay mounts (CAP_SYS_ADMIN).\n"
             f"In a container, start it privileged, for example:\n  {CONTAINER_COMMAND}"
         )
-
 
 
 def memory_available() -> int:

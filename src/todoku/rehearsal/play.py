@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from todoku.rehearsal import machine, progress, scenario, verdict
+from todoku.rehearsal import machine, scenario, verdict
 from todoku.rehearsal.world import World, WorldFailed
 
 

@@ -26,7 +26,9 @@ class RootSpec:
     """What the throw-away root is made of. Paths are the machine's."""
 
     lower: Path  # "/" or another root file system
-    below: tuple[machine.Below, ...]  # the lower root's file systems, as they were before anything was mounted
+    below: tuple[
+        machine.Below, ...
+    ]  # the lower root's file systems, as they were before anything was mounted
     layer: Path | None  # the prepared layer: an image file, or a tar file where there are no loop devices
     scratch: Path | None  # a file to hold the writable layer; None: memory
     visible: tuple[
@@ -176,7 +178,7 @@ def mount_image(image: Path, target: Path, *, readonly: bool = False) -> None:
 def make_image(image: Path, size: int) -> None:
     """A sparse file of `size` bytes with an empty ext4 file system in it."""
     with image.open("xb") as file:
-        os.chmod(image, 0o600)
+        image.chmod(0o600)
         file.truncate(size)
     _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1", str(image)])
 

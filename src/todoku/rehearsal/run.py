@@ -69,7 +69,9 @@ def _beside_others(text: str, settings: Settings) -> str:
     if settings.listen:
         return text
     own = ", ".join(f'"{address}"' for address in settings.addresses)
-    return f"listen = [{own}]  # in the rehearsal, the other addresses of this machine are other hosts\n{text}"
+    return (
+        f"listen = [{own}]  # in the rehearsal, the other addresses of this machine are other hosts\n{text}"
+    )
 
 
 def _layer(lower: Path, settings: Settings, checkout: Path | None) -> Path:

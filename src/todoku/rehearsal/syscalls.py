@@ -60,7 +60,7 @@ def pivot_into(root: Path) -> None:
         # pivot_root(2), "pivot_root(".", ".")": the old root ends up mounted on top of the new one.
         if _libc.syscall(number, b".", b"."):
             _raise(f"pivot_root into {root}")
-        unmount(Path("."), MNT_DETACH)
+        unmount(Path(), MNT_DETACH)
     os.chdir("/")
 
 

@@ -44,7 +44,7 @@ def _tables(model: type[Frozen], prefix: str) -> Iterator[str]:
         if inner is None:
             continue
         header = f"[[{prefix}{name}]]" if several else f"[{prefix}{name}]"
-        mark = "#" if several and not field.is_required() else ""
+        mark = "#" if (several or field.default is None) and not field.is_required() else ""
         yield from _comment(field.description or "")
         yield f"{mark}{header}"
         yield from _keys(inner, mark)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
 import idna
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -25,6 +25,7 @@ from todoku.settings.values import (
     FilePath,
     IpAddress,
     MailAddress,
+    Ocid,
     OneOrSeveral,
     RegionId,
     Size,
@@ -68,7 +69,7 @@ def part_of(field: FieldInfo) -> tuple[type[Frozen] | None, bool]:
     members = get_args(field.annotation)
     held = members[0] if members else field.annotation
     if isinstance(held, type) and issubclass(held, Frozen):
-        return held, bool(members)
+        return held, get_origin(field.annotation) is tuple
     return None, False
 
 
@@ -234,6 +235,107 @@ class Tls(Frozen):
     )
 
 
+class Cloud(Frozen):
+    """Where in Oracle's cloud Todoku makes what the relay needs. Without this table it makes nothing there."""
+
+    compartment: Ocid = Field(
+        description="The compartment to make things in, by its OCID. Not the root compartment: rights could "
+        "then not be given for less than everything.",
+        examples=["ocid1.compartment.oc1..aaaaaaaaexample"],
+    )
+    auth: Literal["config", "instance_principal"] = Field(
+        "config",
+        description="How Todoku shows who it is: config (an API key in the file that Oracle's own tools use) or "
+        "instance_principal (this machine is an Oracle instance that has been given the rights).",
+        examples=["config"],
+    )
+    config_file: FilePath = Field(
+        Path("/root/.oci/config"),
+        description="With auth = config: the file, as `oci setup config` writes it.",
+        examples=["/root/.oci/config"],
+    )
+    profile: str = Field("DEFAULT", description="The profile in that file.", examples=["DEFAULT"])
+    identity_domain: str | None = Field(
+        None,
+        description="The identity domain of the group below, if it is not the Default one.",
+        examples=["OracleIdentityCloudService"],
+    )
+    manage_iam: bool = Field(
+        True,
+        description="Whether Todoku makes the user who sends, its group, policy and SMTP credential. If false, "
+        "relay.credential_file has to be there already.",
+        examples=[True],
+    )
+    group: str = Field("todoku-senders", description="The group that may send.", examples=["todoku-senders"])
+    user: str = Field("todoku-relay", description="The user who sends.", examples=["todoku-relay"])
+    user_email: MailAddress | None = Field(
+        None,
+        description="The primary e-mail address of that user, which identity domains ask for. The "
+        "postmaster's unless you say otherwise.",
+        examples=["alice@hoge.example"],
+    )
+    return_path: bool = Field(
+        True,
+        description="Whether bounces return to a name of your own domain (a custom return path), so that SPF "
+        "is aligned for DMARC as well.",
+        examples=[True],
+    )
+
+
+class Dns(Frozen):
+    """Who publishes the domains' DNS records. Without this table Todoku looks at none and changes none."""
+
+    publisher: Literal["manual", "oci", "rfc2136", "lexicon"] = Field(
+        description="manual (Todoku says what to enter), oci (Oracle's DNS service), rfc2136 (a name server "
+        "that takes updates) or lexicon (any of the providers that dns-lexicon knows).",
+        examples=["manual"],
+    )
+    provider: str | None = Field(
+        None, description="With lexicon: the provider, by dns-lexicon's name.", examples=["cloudflare"]
+    )
+    credential_file: FilePath | None = Field(
+        None,
+        description="With lexicon: a file that only root can read, with the provider's options as KEY=VALUE "
+        "lines, such as auth_token=...",
+        examples=["/etc/todoku/secrets/dns"],
+    )
+    compartment: Ocid | None = Field(
+        None,
+        description="With oci: the compartment of the zones, if it is not that of [cloud].",
+        examples=["ocid1.compartment.oc1..aaaaaaaaexample"],
+    )
+    server: str | None = Field(
+        None,
+        description="With rfc2136: the primary name server, by name or address.",
+        examples=["192.0.2.53"],
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        53, description="With rfc2136: its port.", examples=[53]
+    )
+    tsig_name: str | None = Field(
+        None, description="With rfc2136: the name of the key that signs updates.", examples=["todoku"]
+    )
+    tsig_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = Field(
+        "hmac-sha256", description="With rfc2136: the key's algorithm.", examples=["hmac-sha256"]
+    )
+    tsig_secret_file: FilePath | None = Field(
+        None,
+        description="With rfc2136: a file that only root can read, with the key's secret in base64.",
+        examples=["/etc/todoku/secrets/tsig"],
+    )
+    ttl: Annotated[int, Field(ge=60, le=86400)] = Field(
+        3600, description="How long others may remember the records, in seconds.", examples=[3600]
+    )
+    tls_report: MailAddress | None = Field(
+        None,
+        description="Where others report trouble with TLS when they deliver here (TLS-RPT, RFC 8460).",
+        examples=["postmaster@hoge.example"],
+    )
+    resolver: Annotated[tuple[IpAddress, ...], *OneOrSeveral] = Field(
+        (), description="The resolvers to ask instead of the system's.", examples=[["192.0.2.53"]]
+    )
+
+
 class Device(Frozen):
     """A printer, scanner or the like that cannot log in: it may send from its address without a password."""
 
@@ -283,6 +385,8 @@ class Settings(Frozen):
         description="The mail domains, one [[domains]] for each, at least one. The first is the main one."
     )
     relay: Relay = Field(description="The relay through which mail leaves.")
+    cloud: Cloud | None = Field(None, description="What Todoku makes in Oracle's cloud.")
+    dns: Dns | None = Field(None, description="Who publishes the domains' DNS records.")
     clients: Clients = Field(Clients(), description="Who may send and read mail from here.")
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")

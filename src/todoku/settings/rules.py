@@ -190,6 +190,44 @@ def _a_mailbox_holds_a_message(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _cloud_writes_the_credential(settings: Settings) -> Iterator[Fault]:
+    if settings.cloud and settings.cloud.manage_iam and settings.relay.credential_env is not None:
+        yield Fault(
+            ("relay", "credential_env"),
+            "is given, but with cloud.manage_iam Todoku makes the credential and keeps it in a file",
+            "write credential_file instead, or manage_iam = false below [cloud]",
+        )
+
+
+_DNS_KEYS = {
+    "oci": (),
+    "manual": (),
+    "rfc2136": ("server", "tsig_name", "tsig_secret_file"),
+    "lexicon": ("provider", "credential_file"),
+}
+
+
+def _publisher_has_what_it_needs(settings: Settings) -> Iterator[Fault]:
+    dns = settings.dns
+    if dns is None:
+        return
+    for key in _DNS_KEYS[dns.publisher]:
+        if getattr(dns, key) is None:
+            field = type(dns).model_fields[key]
+            example = (field.examples or [""])[0]
+            yield Fault(
+                ("dns", key),
+                f"is missing: the publisher {dns.publisher} needs it",
+                f'add {key} = "{example}" below [dns]',
+            )
+    if dns.publisher == "oci" and dns.compartment is None and settings.cloud is None:
+        yield Fault(
+            ("dns", "compartment"),
+            "is missing: without [cloud] the publisher oci does not know where the zones are",
+            "add [cloud] with its compartment",
+        )
+
+
 _RULES: tuple[Rule, ...] = (
     _something_to_serve,
     _addresses_differ,
@@ -203,6 +241,8 @@ _RULES: tuple[Rule, ...] = (
     _plan_is_possible,
     _certificate_has_a_key,
     _a_mailbox_holds_a_message,
+    _cloud_writes_the_credential,
+    _publisher_has_what_it_needs,
 )
 
 

@@ -24,6 +24,7 @@ Network = IPv4Network | IPv6Network
 # A dot-atom (RFC 5321 4.1.2) without % and ! (old routing), | and / (commands and paths to a mail server).
 _ATOM = r"[A-Za-z0-9#$&'*+=?^_`{}~-]+"
 _LOCAL_PART = re.compile(rf"{_ATOM}(\.{_ATOM})*")
+_OCID = re.compile(r"ocid1\.[a-z]+\.[a-z0-9]+\.[a-z0-9-]*\.[A-Za-z0-9._-]+")
 _ENVIRONMENT_PREFIX = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?) *([A-Za-z]+)")
 _UNITS = dict.fromkeys(("b", "byte", "bytes"), 1)
@@ -260,6 +261,17 @@ def region_id(value: Any) -> str:
     raise wrong(f"is {kind(text)}, which is not a region of Oracle's cloud", fix)
 
 
+def ocid(value: Any) -> str:
+    """An identifier of Oracle's cloud: ocid1.TYPE.REALM.[REGION].UNIQUE."""
+    text = _text(value, "ocid1.compartment.oc1..aaaa...")
+    if not _OCID.fullmatch(text):
+        raise wrong(
+            f"is {kind(text)}, which is not an OCID",
+            "copy it from Oracle's console: it begins with ocid1.compartment. (or ocid1.tenancy.)",
+        )
+    return text
+
+
 def environment_prefix(value: Any) -> str:
     """The beginning of the names of two environment variables."""
     text = _text(value, "TODOKU_RELAY")
@@ -286,6 +298,7 @@ ClientNetwork = Annotated[Network, BeforeValidator(client_network), _schema()]
 DeviceAddress = Annotated[Address | Network, BeforeValidator(device_address), _schema()]
 FilePath = Annotated[Path, BeforeValidator(absolute_path), _schema(pattern="^/")]
 RegionId = Annotated[str, BeforeValidator(region_id), _schema(enum=sorted(regions.REGIONS))]
+Ocid = Annotated[str, BeforeValidator(ocid), _schema(pattern="^ocid1\\.")]
 EnvironmentPrefix = Annotated[str, BeforeValidator(environment_prefix), _schema(pattern="^[A-Z_][A-Z0-9_]*$")]
 Count = Annotated[int, BeforeValidator(count), WithJsonSchema({"type": "integer", "minimum": 1})]
 Size = Annotated[

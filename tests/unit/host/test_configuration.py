@@ -31,8 +31,8 @@ class Judge:
         self,
         host: Host,
         stage: str,
-        folder: str,  # noqa: ARG002
-        files: tuple[RenderedFile, ...],  # noqa: ARG002
+        folder: str,
+        files: tuple[RenderedFile, ...],
     ) -> list[str]:
         return self.judge(host.real(stage))
 

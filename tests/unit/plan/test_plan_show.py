@@ -150,6 +150,7 @@ def test_a_plan_as_json_holds_the_same():
         "delete": 1,
         "run": 1,
         "later": 1,
+        "waiting": 0,
         "problems": 0,
         "unchanged": 1,
     }
@@ -163,6 +164,7 @@ def test_a_plan_as_json_holds_the_same():
         "known": True,
         "needs": [],
         "problem": "",
+        "waits": "",
     }
     assert value["steps"][3]["world"] == "dns"
     assert value["steps"][6]["action"] is None
@@ -230,6 +232,7 @@ def test_an_outcome_as_json():
             {"id": "service:postfix", "because": "needs file:main.cf"},
             {"id": "user:other", "because": "stopped when file:main.cf failed"},
         ],
+        "waiting": [],
         "stopped": False,
         "seconds": 2.0,
     }

@@ -24,7 +24,7 @@ async def ask(
 
     def call() -> tuple[int, dict]:
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=10) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as problem:
             return problem.code, json.load(problem)

@@ -29,9 +29,6 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         certificate=endpoint.certificate(settings),
         key=endpoint.key(settings),
         log_to_file=facts.service_manager != "systemd",
-        # What is accepted at RCPT below the quota has to find room: refusing it later would make a bounce
-        # to a sender who may be forged. Two, as two can come at once.
-        grace=2 * settings.limits.message_size,
     )
     return (RenderedFile(_PATH, content),)
 

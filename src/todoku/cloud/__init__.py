@@ -1,0 +1,1 @@
+"""What has to exist in Oracle's cloud: Email Delivery, and the user who may send through it."""
