@@ -105,6 +105,10 @@ def refused(attempt: Attempt, reply: Reply, now: datetime | None = None) -> Clou
 
 def unreachable(attempt: Attempt, reason: str, *, sent: bool) -> CloudError:
     """No reply. `sent`: the request may have arrived, so it may have been done."""
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        advice = "something between here and Oracle answers in its place, or REQUESTS_CA_BUNDLE is missing"
+        message = f"cannot {attempt.to}: the certificate of Oracle's API is not trusted ({reason}): {advice}"
+        return CloudError(message, Trouble.LOCAL)
     what = "the connection was lost before the answer came" if sent else "Oracle's API cannot be reached"
     hint = "" if sent else "; check the network, the name server and a proxy"
     message = f"cannot {attempt.to} in {attempt.region}: {what} ({reason}){hint}"

@@ -16,6 +16,8 @@ from todoku.cloud.errors import CloudError, Trouble
 
 T = TypeVar("T")
 
+_UNTIL_SHOWN = 30.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -47,15 +49,22 @@ class Patience:
 
         A 409 may be the answer to our own lost request, or to somebody else's: then what is there counts.
         """
+        lost = False
 
         def once() -> T:
+            nonlocal lost
             try:
                 return call()
             except CloudError as error:
                 if error.trouble not in (Trouble.UNSURE, Trouble.CONFLICT):
                     raise
                 there = self.repeat(find)
+                if there is None and lost and error.trouble is Trouble.CONFLICT:
+                    # Ours, for sure; Oracle's lists may take a while to show what was written.
+                    self.wait(lambda: self.repeat(find) is not None, _UNTIL_SHOWN, 1.0)
+                    there = self.repeat(find)
                 if there is None:
+                    lost = lost or error.trouble is Trouble.UNSURE
                     raise
                 return there
 

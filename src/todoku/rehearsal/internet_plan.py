@@ -20,6 +20,7 @@ OUTSIDE = IPv4Address("198.51.100.80")
 OUTSIDE6 = IPv6Address("2001:db8:80::80")
 SERVER = IPv4Address("203.0.113.10")
 SERVER6 = IPv6Address("2001:db8:10::10")
+METADATA = IPv4Address("169.254.169.254")  # what a cloud instance asks about itself
 # A machine in the organisation's own network, behind a link of its own (veth): where mail programs run.
 OFFICE_GATEWAY = IPv4Address("192.168.77.1")
 OFFICE = IPv4Address("192.168.77.2")
@@ -55,16 +56,33 @@ class SeededDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudPlan:
+    """A customer's tenancy as Oracle hands it over: nothing in it but one compartment and one administrator."""
+
+    tenancy: str  # OCID, as are the next two
+    compartment: str  # the only one below the root
+    user: str
+    api_private_key: str  # PEM, RSA; the cloud itself uses its public half only
+    home_region: str
+    instance: str  # OCID of the instance that the metadata service speaks for; it lies in the compartment
+    compartment_name: str = "mail"
+    user_name: str = "administrator"
+
+    def __repr__(self) -> str:
+        return f"CloudPlan({self.tenancy!r}, ...)"
+
+
+@dataclass(frozen=True, slots=True)
 class InternetPlan:
     """Everything that the world's DNS, relay, receiver and outside sender have to know."""
 
     hostname: str  # of our server, A-labels
     addresses: tuple[IPv4Address | IPv6Address, ...]  # of our server
-    domains: tuple[SeededDomain, ...]
+    domains: tuple[SeededDomain, ...]  # those that need not be created in the cloud first
     region: str  # "ap-tokyo-1"
     region_code: str  # "nrt1": the region key and a digit, in DKIM and return-path names
     relay_hostname: str  # "smtp.email.ap-tokyo-1.oci.oraclecloud.com"
-    credential: RelayCredential
+    credential: RelayCredential | None  # None: it is created in the cloud
     approved_senders: tuple[str, ...]  # "alice@hoge.example", or "@hoge.example" for a whole domain
     outside_selector: str
     outside_dkim_private_key: str
@@ -72,6 +90,7 @@ class InternetPlan:
         str  # the relay's own signature: s=prod-nrt-20240101; d=nrt1.rp.oracleemaildelivery.com
     )
     regional_dkim_private_key: str
+    cloud: CloudPlan | None = None  # None: there is no REST side
 
     @property
     def return_path_domain(self) -> str:

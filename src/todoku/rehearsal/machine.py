@@ -20,10 +20,9 @@ CONTAINER_COMMAND = (
 
 # File systems that hold no files of the machine's own, and places that a world gets anew.
 _NOT_FILES = frozenset(
-    (
-        "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs "  # noqa: SIM905
-        "mqueue nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs squashfs sysfs tracefs vfat"
-    ).split()
+    {"autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs"}
+    | {"efivarfs", "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs"}
+    | {"securityfs", "selinuxfs", "squashfs", "sysfs", "tracefs", "vfat"}
 )
 _MADE_ANEW = ("/dev", "/proc", "/run", "/sys", "/tmp")
 _NOT_WANTED = (

@@ -1,7 +1,7 @@
 """What the relay does after `250 Ok`: deliver by MX, try again, and turn bounces into suppressions.
 
-Each recipient gets a copy of its own, whose envelope sender is an address of the relay's return path, so
-that bounces come to the relay and never to the submitter (Oracle's return path page). The local part of
+Each recipient gets a copy of its own, whose envelope sender is an address of the relay's return path (or of
+the customer's own, which is a CNAME to the relay's), so that bounces come to the relay and never to the submitter (Oracle's return path page). The local part of
 that address is not published. A 5xx from the other side is a hard bounce and suppresses the recipient; a
 recipient that stays unreachable for all tries is a soft bounce, which is recorded but does not suppress:
 the suppression list page names hard bounces, complaints, manual entries and unsubscriptions only.
@@ -61,15 +61,18 @@ class Outbox:
         """Copies that are neither delivered nor given up."""
         return len(self._tasks)
 
-    def put(self, message: Message, recipients: tuple[str, ...]) -> bool:
-        """Take a prepared message; False when there is no room."""
+    def put(self, message: Message, recipients: tuple[str, ...], return_path: str | None = None) -> bool:
+        """Take a prepared message; False when there is no room.
+
+        `return_path`: the domain of the envelope sender, where it is a custom one.
+        """
         if self.waiting + len(recipients) > ROOM:
             return False
         octets = message.octets()
         message_id = message.values("Message-id")[0].decode("utf-8", "replace")
         for recipient in recipients:
-            return_path = f"bounces+{secrets.token_hex(16)}@{self.return_path_domain}"
-            copy = Copy(recipient, return_path, self.handling.received(recipient) + octets, message_id)
+            envelope = f"bounces+{secrets.token_hex(16)}@{return_path or self.return_path_domain}"
+            copy = Copy(recipient, envelope, self.handling.received(recipient) + octets, message_id)
             task = asyncio.create_task(self._carry(copy))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

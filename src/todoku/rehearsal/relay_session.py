@@ -30,8 +30,9 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[^"\\]|\\.)*")@{_LABEL}(?:\.{_LABEL})+')
 
-# Hands a message over to delivery: the message, its recipients. False when there is no room for it.
-Accept = Callable[[Message, tuple[str, ...]], bool]
+# Hands a message over to delivery: the message, its recipients, the domain of its envelope sender where that
+# is not the service's own. False when there is no room for it.
+Accept = Callable[[Message, tuple[str, ...], str | None], bool]
 
 
 class RelaySession(Session):
@@ -155,7 +156,7 @@ class RelaySession(Session):
         self.message_limit = self.state.limits.size
         if int(size[:12]) > self.message_limit:
             return self.oversize()
-        if not self.state.is_approved(address):
+        if not self.state.is_approved(address, self.user):
             self.state.failed(self.peer.ip)
             named = f" {address}" if address else ""
             return Reply.of(f"535 Authorization failed: Envelope From address{named} not authorized")
@@ -186,7 +187,7 @@ class RelaySession(Session):
         except ParseError:
             return Reply.of("554 Message parse error")
         for author in authors:
-            if not self.state.is_approved(author):
+            if not self.state.is_approved(author, self.user):
                 self.state.failed(self.peer.ip)
                 return Reply.of(f"535 Authorization failed: address {author} not authorized")
         count = len(self.recipients) + len(self.suppressed)
@@ -201,7 +202,9 @@ class RelaySession(Session):
         # Only mail whose From domain is exactly the email domain gets that domain's signature.
         customer = self.state.signers.get(author.rpartition("@")[2].lower())
         ready = await asyncio.to_thread(self.handling.prepare, message, customer)
-        if not self.accept(ready, tuple(self.recipients)):
+        # A return path of the customer's own goes with the email domain, as the signature does.
+        return_path = self.state.return_paths.get(author.rpartition("@")[2].lower())
+        if not self.accept(ready, tuple(self.recipients), return_path):
             return Reply.of("452 System storage error")
         self.state.spend(self.reserved)
         self.reserved = 0

@@ -79,6 +79,9 @@ class RelayState:
     sender_propagation: float = 0.0  # seconds until a new approved sender is believed
     suppressions: dict[str, Suppression] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    return_paths: dict[str, str] = field(default_factory=dict)  # domain -> its active return path of its own
+    # Whether policies let a user (OCID) send as an approved sender.
+    permits: Callable[[str, str], bool] = lambda _user, _sender: True
     senders: dict[str, float] = field(default_factory=dict)  # as approved -> when
     minute: Window = field(default_factory=lambda: Window(MINUTE))
     day: Window = field(default_factory=lambda: Window(DAY))
@@ -96,7 +99,8 @@ class RelayState:
             domain.name: Signer(domain.name, domain.selector, domain.dkim_private_key)
             for domain in plan.domains
         }
-        credentials = {plan.credential.username: plan.credential.password}
+        credential = plan.credential
+        credentials = {credential.username: credential.password} if credential else {}
         return cls(credentials, signers, plan.approved_senders)
 
     # -- who may send
@@ -120,8 +124,12 @@ class RelayState:
         wanted = {_sender(address) for address in addresses}
         self.senders = {address: self.senders.get(address, self.clock()) for address in sorted(wanted)}
 
-    def is_approved(self, address: str) -> bool:
-        """Whether mail may claim to be from `address`.
+    def withdraw(self, address: str) -> None:
+        """An approved sender was deleted."""
+        self.senders.pop(_sender(address), None)
+
+    def is_approved(self, address: str, user: str | None = None) -> bool:
+        """Whether mail of `user` (OCID) may claim to be from `address`.
 
         Not published: whether `@domain` covers subdomains (here it does not) and whether local parts are
         compared without case (here they are not; the domain is).
@@ -131,7 +139,11 @@ class RelayState:
             return False
         candidates = (_sender(address), f"@{domain.lower()}")
         usable = self.clock() - self.sender_propagation
-        return any(self.senders.get(candidate, float("inf")) <= usable for candidate in candidates)
+        return any(
+            self.senders.get(candidate, float("inf")) <= usable
+            and (user is None or self.permits(user, candidate))
+            for candidate in candidates
+        )
 
     # -- the throttle per client address
 

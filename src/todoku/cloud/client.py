@@ -1,0 +1,207 @@
+"""The cloud as the resources see it: each kind of thing read once and remembered for a moment, tried again
+where that is safe, made only once, deleted only if Todoku made it.
+
+Many resources look at the same list at the same time: the first one asks, the others wait for its answer.
+What is remembered is forgotten after a few seconds and after every change of that kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from todoku.cloud.api import Api
+from todoku.cloud.errors import CloudError, Trouble
+from todoku.cloud.retry import Patience
+from todoku.cloud.values import (
+    Dkim,
+    EmailDomain,
+    Group,
+    IdentityDomain,
+    Policy,
+    Region,
+    ReturnPath,
+    Sender,
+    SmtpCredential,
+    User,
+    live,
+)
+from todoku.plan.outputs import Outputs
+
+T = TypeVar("T")
+
+_FRESH = 2.0  # seconds; a person who reads a plan takes longer
+
+
+@dataclass
+class _Memory:
+    """Answers, for a moment. One question is asked once at a time."""
+
+    clock: Callable[[], float] = time.monotonic
+    answers: dict[Hashable, tuple[float, Any, CloudError | None]] = field(default_factory=dict)
+    locks: dict[Hashable, threading.RLock] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: Hashable, ask: Callable[[], T]) -> T:
+        with self.guard:
+            lock = self.locks.setdefault(key, threading.RLock())
+        with lock:
+            when, answer, error = self.answers.get(key, (float("-inf"), None, None))
+            if self.clock() - when > _FRESH:
+                try:
+                    answer, error = ask(), None
+                except CloudError as failed:
+                    answer, error = None, failed
+                self.answers[key] = (self.clock(), answer, error)
+            if error is not None:
+                raise error
+            return answer  # type: ignore[no-any-return]
+
+    def forget(self, kind: str) -> None:
+        with self.guard:
+            for key in [key for key in self.answers if isinstance(key, tuple) and key[0] == kind]:
+                del self.answers[key]
+
+
+@dataclass
+class Cloud:
+    """The client of every resource in this room. Safe to use from several threads."""
+
+    api: Api
+    outputs: Outputs = field(default_factory=Outputs)
+    patience: Patience = field(default_factory=Patience)
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))  # of this run
+    _memory: _Memory = field(default_factory=_Memory)
+
+    def token(self, *what: str) -> str:
+        """The retry token for making something: the same within one run, so that it is made once."""
+        return hashlib.sha256("\0".join((self.nonce, *what)).encode()).hexdigest()[:32]
+
+    # What is there
+
+    def email_domains(self) -> list[EmailDomain]:
+        return self._ask("email-domain", (), lambda: live(self.api.email_domains()))
+
+    def email_domain(self, name: str) -> EmailDomain | None:
+        return next((each for each in self.email_domains() if each.name == name), None)
+
+    def all_dkims(self, domain: EmailDomain) -> list[Dkim]:
+        """With those that are being deleted, whose selectors are taken."""
+        return self._ask("dkim", (domain.id,), lambda: list(self.api.dkims(domain)))
+
+    def dkims(self, domain: EmailDomain) -> list[Dkim]:
+        return live(self.all_dkims(domain))
+
+    def senders(self) -> list[Sender]:
+        return self._ask("sender", (), lambda: live(self.api.senders()))
+
+    def sender(self, address: str) -> Sender | None:
+        return next((each for each in self.senders() if each.address == address.lower()), None)
+
+    def return_paths(self, domain: EmailDomain) -> list[ReturnPath]:
+        paths = self._ask("return-path", (), lambda: live(self.api.return_paths()))
+        return [path for path in paths if path.domain_id == domain.id]
+
+    def user(self, name: str) -> User | None:
+        return self._ask("user", (name,), lambda: self.api.user(name))
+
+    def group(self, name: str) -> Group | None:
+        return self._ask("group", (name,), lambda: self.api.group(name))
+
+    def is_member(self, user: User, group: Group) -> bool:
+        return self._ask("member", (user.id, group.id), lambda: self.api.is_member(user, group))
+
+    def smtp_credentials(self, user: User) -> list[SmtpCredential]:
+        return self._ask("smtp-credential", (user.id,), lambda: list(self.api.smtp_credentials(user)))
+
+    def policies(self, compartment: str) -> list[Policy]:
+        return self._ask("policy", (compartment,), lambda: list(self.api.policies(compartment)))
+
+    def regions(self) -> list[Region]:
+        return self._ask("region", (), lambda: list(self.api.regions()))
+
+    def smtp_host(self) -> str:
+        return self._ask("configuration", (), self.api.smtp_host)
+
+    def compartment_name(self) -> str:
+        """ "" when we may not ask: it is only needed to understand policies written with names."""
+        return self._unless_denied("compartment", self.api.compartment_name, "")
+
+    def identity_domains(self) -> list[IdentityDomain]:
+        """None in the older IAM, which does not know what is asked."""
+        return self._unless_denied("identity-domain", lambda: list(self.api.identity_domains()), [])
+
+    # Changing it
+
+    def create(self, kind: str, make: Callable[[], T], find: Callable[[], T | None]) -> T:
+        """Make a thing of that kind once; `find` looks whether it is there. Raises CloudError."""
+
+        def look_anew() -> T | None:
+            self.forget(kind)
+            return find()
+
+        try:
+            return self.patience.create(make, look_anew)
+        finally:
+            self.forget(kind)
+
+    def delete(self, kind: str, remove: Callable[[], None], find: Callable[[], object | None]) -> None:
+        """Delete a thing of that kind; fine when it is gone already. Raises CloudError."""
+
+        def look_anew() -> object | None:
+            self.forget(kind)
+            return find()
+
+        try:
+            self.patience.delete(remove, look_anew)
+        finally:
+            self.forget(kind)
+
+    def update(self, kind: str, call: Callable[[], None]) -> None:
+        """Make a change that may be made twice. Raises CloudError."""
+        try:
+            self.patience.repeat(call)
+        finally:
+            self.forget(kind)
+
+    def wait(self, kind: str, done: Callable[[], bool], bound: float, pause: float = 1.0) -> bool:
+        """Whether `done`, which looks at things of that kind, came true within `bound` seconds."""
+
+        def look_anew() -> bool:
+            self.forget(kind)
+            return done()
+
+        return self.patience.wait(look_anew, bound, pause)
+
+    def forget(self, kind: str) -> None:
+        """Ask again the next time."""
+        self._memory.forget(kind)
+
+    def _ask(self, kind: str, about: tuple[str, ...], ask: Callable[[], T]) -> T:
+        return self._memory.get((kind, *about), lambda: self.patience.repeat(ask))
+
+    def _unless_denied(self, kind: str, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            return self._ask(kind, (), ask)
+        except CloudError as error:
+            if error.trouble is Trouble.DENIED:
+                return otherwise
+            raise
+
+
+def older_than(when: datetime | None, seconds: float, now: datetime) -> bool:
+    """Whether `when` is that long ago; what has no date is taken to be old."""
+    return when is None or (now - when).total_seconds() > seconds
+
+
+def newest(things: Sequence[T], when: Callable[[T], datetime | None]) -> T | None:
+    """The one with the latest date; those without a date come first."""
+    start = datetime.min.replace(tzinfo=UTC)
+    return max(things, key=lambda thing: when(thing) or start, default=None)

@@ -1,0 +1,203 @@
+"""The official SDK, opened as the settings say: who asks, in which region, and every error as a CloudError.
+
+`oci` is imported only here, and only when something is asked: it takes a third of a second, and a mail host
+whose cloud side is managed elsewhere need not have it. The SDK's own retries and its circuit breaker are off:
+which request may be sent twice is decided in `retry`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from todoku.cloud.errors import Attempt, CloudError, Reply, Trouble, refused, unreachable
+from todoku.cloud.permissions import READ_TENANCY, Right
+
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, to wait for an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who asks and where: from the settings."""
+
+    compartment: str
+    region: str  # the sending region
+    auth: str = "config"  # or "instance_principal"
+    config_file: Path = Path("~/.oci/config")
+    profile: str = "DEFAULT"
+    identity_domain: str | None = None
+    # Service name ("email", "identity") to its address, where it does not follow from the region.
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sdk:
+    """The SDK's clients, made when they are first used. Safe to use from several threads."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def oci(self) -> Any:
+        """The package itself. Raises CloudError when it is not installed."""
+        try:
+            return importlib.import_module("oci")
+        except ImportError as error:
+            raise CloudError(
+                "the settings have a [cloud] table, which needs Oracle's SDK for Python, and that is not "
+                f"installed ({error}): pip install 'todoku[cloud]'",
+                Trouble.LOCAL,
+            ) from error
+
+    @property
+    def tenancy(self) -> str:
+        """The tenancy's OCID. Raises CloudError."""
+        _, _, tenancy, _ = self._identity
+        return tenancy
+
+    @cached_property
+    def home_region(self) -> str:
+        """Where IAM takes writes; the region of the configuration when we may not ask which it is."""
+        try:
+            subscribed = self.region_subscriptions()
+        except CloudError as error:
+            if error.trouble is not Trouble.DENIED:
+                raise
+            return self._own_region
+        return next((each.region_name for each in subscribed if each.is_home_region), self._own_region)
+
+    def region_subscriptions(self) -> Any:
+        """The regions of the tenancy, as the SDK's models."""
+        attempt = self.attempt("list the tenancy's regions", READ_TENANCY, self._own_region)
+        client = self._client("identity", self._own_region)
+        return self.call(attempt, client.list_region_subscriptions, self.tenancy)
+
+    @property
+    def email(self) -> Any:
+        """oci.email.EmailClient in the sending region."""
+        return self._client("email", self.access.region)
+
+    @property
+    def identity(self) -> Any:
+        """oci.identity.IdentityClient in the home region."""
+        return self._client("identity", self.home_region)
+
+    def identity_domain(self, url: str) -> Any:
+        """oci.identity_domains.IdentityDomainsClient of the domain with that address."""
+        return self._client("identity_domains", url)
+
+    def attempt(self, to: str, right: Right, region: str | None = None) -> Attempt:
+        """A description of what is tried, for an error's sentence."""
+        principal = self.access.auth == "instance_principal"
+        caller = "dynamic-group YOUR-DYNAMIC-GROUP" if principal else "group YOUR-GROUP"
+        return Attempt(to, right, self.access.compartment, region or self.access.region, caller)
+
+    def call(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """What `method` of a client returns. Raises CloudError."""
+        return self._translated(attempt, lambda: method(*args, **kwargs).data)
+
+    def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        """All that a list operation has, page by page. Raises CloudError."""
+        pages = self.oci.pagination.list_call_get_all_results
+        return list(self._translated(attempt, lambda: pages(method, *args, **kwargs).data))
+
+    def _translated(self, attempt: Attempt, ask: Any) -> Any:
+        exceptions = self.oci.exceptions
+        try:
+            return ask()
+        except exceptions.ServiceError as error:
+            reply = Reply(error.status, str(error.code), str(error.message), dict(error.headers or {}))
+            raise refused(attempt, reply) from error
+        except exceptions.ConnectTimeout as error:
+            raise unreachable(attempt, "no answer in time", sent=False) from error
+        except exceptions.RequestException as error:
+            reason = _reason(error)
+            never_sent = "NewConnectionError" in reason or "NameResolution" in reason
+            raise unreachable(attempt, reason, sent=not never_sent) from error
+
+    @property
+    def _own_region(self) -> str:
+        _, _, _, region = self._identity
+        return region
+
+    @cached_property
+    def _identity(self) -> tuple[dict[str, Any], Any, str, str]:
+        """The SDK's configuration, its signer (None: made from the configuration), tenancy, region."""
+        with self._lock:
+            return self._instance() if self.access.auth == "instance_principal" else self._configured()
+
+    def _configured(self) -> tuple[dict[str, Any], Any, str, str]:
+        path = self.access.config_file.expanduser()
+        where = f"{path}, profile {self.access.profile}"
+        try:
+            config = self.oci.config.from_file(str(path), self.access.profile)
+            if not config.get("region"):
+                config["region"] = self.access.region
+            self.oci.config.validate_config(config)
+        except self.oci.exceptions.ConfigFileNotFound as error:
+            raise CloudError(
+                f"there is no {path}, with which to log in to Oracle's cloud: make it with "
+                "`oci setup config`, or in the console under your profile, API keys; or name another one "
+                "in cloud.config_file",
+                Trouble.LOCAL,
+            ) from error
+        except self.oci.exceptions.ProfileNotFound as error:
+            message = f"{path} has no profile {self.access.profile}: correct cloud.profile"
+            raise CloudError(message, Trouble.LOCAL) from error
+        except self.oci.exceptions.InvalidConfig as error:
+            what = "; ".join(f"{key}: {why}" for key, why in getattr(error, "errors", {}).items())
+            message = f"{where} is not complete: {what or error}"
+            raise CloudError(message, Trouble.LOCAL) from error
+        except self.oci.exceptions.ClientError as error:
+            raise CloudError(f"{where} cannot be used: {error}", Trouble.LOCAL) from error
+        return config, None, str(config["tenancy"]), str(config["region"])
+
+    def _instance(self) -> tuple[dict[str, Any], Any, str, str]:
+        try:
+            signer = self.oci.auth.signers.InstancePrincipalsSecurityTokenSigner()
+        except Exception as error:  # the SDK lets through whatever its parts raise
+            raise CloudError(
+                f"cannot log in to Oracle's cloud as this instance ({type(error).__name__}: {error}). It "
+                "works only on an instance of Oracle's cloud, with a dynamic group that it belongs to; "
+                'elsewhere set cloud.auth = "config"',
+                Trouble.LOCAL,
+            ) from error
+        region = str(signer.region or self.access.region)
+        return {"region": region}, signer, str(signer.tenancy_id), region
+
+    def _client(self, service: str, place: str) -> Any:
+        with self._lock:
+            if (service, place) not in self._clients:
+                self._clients[service, place] = self._open(service, place)
+            return self._clients[service, place]
+
+    def _open(self, service: str, place: str) -> Any:
+        config, signer, _, _ = self._identity
+        options: dict[str, Any] = {
+            "timeout": _TIMEOUT,
+            "retry_strategy": self.oci.retry.NoneRetryStrategy(),
+            "circuit_breaker_strategy": self.oci.circuit_breaker.NoCircuitBreakerStrategy(),
+        }
+        if signer is not None:
+            options["signer"] = signer
+        module = importlib.import_module(f"oci.{service}")
+        try:
+            if service == "identity_domains":
+                return module.IdentityDomainsClient(config, place, **options)
+            if service in self.access.endpoints:
+                options["service_endpoint"] = self.access.endpoints[service]
+            names = {"email": "EmailClient", "identity": "IdentityClient"}
+            return getattr(module, names[service])({**config, "region": place}, **options)
+        except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
+            raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost text of a chain of wrapped exceptions, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
