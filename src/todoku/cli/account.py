@@ -15,8 +15,14 @@ from todoku.cli.people import Json, directory, note, refuse, say
 if TYPE_CHECKING:
     from todoku.directory import Account, Directory, Removed
 
-app = typer.Typer(no_args_is_help=True, help="Accounts: who has a mailbox here, with which addresses.")
-address_app = typer.Typer(no_args_is_help=True, help="Further addresses of an account.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Accounts: who has a mailbox here, with which addresses.",
+)
+address_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Further addresses of an account."
+)
 app.add_typer(address_app, name="address")
 
 Generate = Annotated[

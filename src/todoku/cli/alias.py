@@ -11,7 +11,9 @@ from todoku.cli.context import print_json
 from todoku.cli.people import Json, directory, note, say
 
 app = typer.Typer(
-    no_args_is_help=True, help="Aliases: addresses whose mail goes to others, here or elsewhere."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Aliases: addresses whose mail goes to others, here or elsewhere.",
 )
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias.")]

@@ -16,6 +16,7 @@ from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
 app = typer.Typer(
+    rich_markup_mode=None,
     name="todoku",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -35,8 +35,9 @@ def rehearse(
         bool, typer.Option("--clean", help="Remove the prepared layer that makes the next run warm.")
     ] = False,
 ) -> None:
-    """Build a throw-away copy of this machine with an internet of its own, apply there, and see what arrives.
+    """Try it all in a throw-away copy of this machine, with an internet of its own.
 
+    The production `todoku apply` runs there; then mail is sent, received and judged, and what must be refused is.
     Nothing is installed or changed on the machine itself; what the world needs is kept in /var/cache/todoku.
     Exit codes: 0 every expectation held, 1 not, 2 wrong usage or settings; with COMMAND, its own.
     """

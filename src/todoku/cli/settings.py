@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from todoku.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, help="The settings file: check it, its schema for editors, an example."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="The settings file: check it, its schema for editors, an example.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line.")]

@@ -31,7 +31,9 @@ def envelope(sender: str = "<a@hoge.test>", recipients: Iterable[str] = ("<b@oth
     return macros + packet("M", strings(sender)) + b"".join(packet("R", strings(one)) for one in recipients)
 
 
-def content(headers: Iterable[tuple[str, str]] = (("Subject", " hello"),), body: bytes = b"text\r\n") -> bytes:
+def content(
+    headers: Iterable[tuple[str, str]] = (("Subject", " hello"),), body: bytes = b"text\r\n"
+) -> bytes:
     return (
         b"".join(packet("L", strings(name, value)) for name, value in headers)
         + packet("N")

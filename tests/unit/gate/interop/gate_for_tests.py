@@ -1,6 +1,6 @@
 """A gate whose rules do as addresses and an X-Do header tell them: for tests with real mail servers as the peer.
 
-    python gate_for_tests.py SOCKET [GROUP] [WORKERS]
+python gate_for_tests.py SOCKET [GROUP] [WORKERS]
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ ORDER = (
     Placed(Stage.HEADERS, "headers", headers),
     Placed(Stage.BODY, "body", body),
 )
-LEAN = (Placed(Stage.BODY, "body", body),)  # what a gate with the usual rules at the end of the message looks like
+LEAN = (
+    Placed(Stage.BODY, "body", body),
+)  # what a gate with the usual rules at the end of the message looks like
 
 
 def main() -> int:
