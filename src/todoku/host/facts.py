@@ -9,7 +9,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from todoku.host.client import Host, HostError
+from todoku.host.client import Host
+from todoku.host.supervisor import SOCKET, Supervisor
 from todoku.plan.resource import LookFailed
 
 ServiceManager = Literal["systemd", "supervisord"]
@@ -59,7 +60,6 @@ _CAME_WITH = {
     "jammy": (Version(3, 6, 4), Version(2, 3, 16)),
     "noble": (Version(3, 8, 6), Version(2, 3, 21)),
 }
-_SUPERVISOR_SOCKET = "/run/supervisor.sock"
 
 
 def gather(host: Host) -> Facts:
@@ -108,10 +108,5 @@ def _postfix_parameters(host: Host) -> frozenset[str] | None:
 def _service_manager(host: Host) -> ServiceManager | None:
     if host.stat("/run/systemd/system") is not None:
         return "systemd"
-    if host.has("supervisorctl") and host.stat(_SUPERVISOR_SOCKET) is not None:
-        try:
-            host.run(["supervisorctl", "pid"], timeout=10)
-        except HostError:  # the socket of a supervisord that has ended, or is not ours
-            return None
-        return "supervisord"
-    return None
+    # The socket alone says little: it may be of a supervisord that has ended.
+    return "supervisord" if Supervisor(host.real(SOCKET)).answers() else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from todoku.host.client import Host, HostError
+from todoku.host.client import Host
 from todoku.host.facts import ServiceManager
 from todoku.host.processes import Process
 from todoku.host.rendered import RenderedFile
+from todoku.host.supervisor import SOCKET, Supervisor
 
 _PATIENCE = 90.0  # seconds for a daemon to stop and start
 
@@ -86,35 +87,26 @@ redirect_stderr=true
 
 @dataclass(frozen=True, slots=True)
 class Supervisord:
-    """supervisorctl. Its programs are files, which are resources of their own."""
+    """supervisord. Its programs are files, which are resources of their own."""
 
     def enabled(self, host: Host, name: str) -> bool:
-        return self._pid(host, name) is not None
+        return _ask(host).pid(_program(name)) is not None
 
     def runs(self, host: Host, name: str, process: Process) -> bool:
-        return self._pid(host, name) == process.pid
+        return _ask(host).pid(_program(name)) == process.pid
 
     def enable(self, host: Host, name: str) -> None:
         self.restart(host, name)
 
     def restart(self, host: Host, name: str) -> None:
-        before = self._pid(host, name)
-        host.run(["supervisorctl", "reread"])
-        # Starts a program that is new, restarts one whose section changed, does nothing otherwise.
-        host.run(["supervisorctl", "update", _program(name)], timeout=_PATIENCE)
-        as_before = before and before == self._pid(host, name)
-        verb = "restart" if as_before else "start"
-        done = host.run(["supervisorctl", verb, _program(name)], timeout=_PATIENCE, check=False)
-        if "ERROR" in done.stdout and "already started" not in done.stdout:
-            raise HostError(f"supervisord could not start {name}: {done.words}")
+        _ask(host).restart(_program(name))
 
     def said(self, host: Host, name: str) -> str:
-        return host.run(["supervisorctl", "tail", _program(name)], check=False).words
+        return _ask(host).said(_program(name))
 
-    def _pid(self, host: Host, name: str) -> int | None:
-        """The number of the process, 0 when it does not run, None when supervisord does not know it."""
-        number = host.run(["supervisorctl", "pid", _program(name)], check=False).stdout.strip()
-        return int(number) if number.isdecimal() else None
+
+def _ask(host: Host) -> Supervisor:
+    return Supervisor(host.real(SOCKET))
 
 
 def _program(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,12 @@ def test_without_lists_the_release_says_enough_for_a_plan(tmp_path: Path) -> Non
 
 
 def test_the_service_manager_is_the_one_that_answers(tmp_path: Path) -> None:
-    host = machine(tmp_path, supervisorctl=(1, "", "refused"))
+    host = machine(tmp_path)
     assert gather(host).service_manager is None
     host.real("/run").mkdir()
-    host.real("/run/supervisor.sock").write_text("")
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(host.real("/run/supervisor.sock")))
     assert gather(host).service_manager is None  # the socket of one that has ended
-    host.answers["supervisorctl"] = [(0, "7", "")]
-    assert gather(host).service_manager == "supervisord"
     host.real("/run/systemd/system").mkdir(parents=True)
     assert gather(host).service_manager == "systemd"
 

@@ -13,7 +13,6 @@ import pytest
 from fake_machine import FakeMachine
 
 from todoku.host import managers, services
-from todoku.host.managers import Supervisord
 from todoku.host.processes import Listener, Process, listeners, main_process
 from todoku.host.services import DOVECOT, Service, ServiceSeen, taken
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed
@@ -175,29 +174,6 @@ def test_addresses_are_read_as_the_kernel_writes_them(tmp_path: Path) -> None:
         Listener(IPv4Address("127.0.0.1"), 25, 7),
         Listener(IPv6Address("2001:db8::1"), 993, 8),
     )
-
-
-def test_supervisord_restarts_a_program_that_it_did_not_just_start(tmp_path: Path) -> None:
-    machine = FakeMachine(tmp_path, {"supervisorctl pid": [(0, "7\n", "")]})
-    Supervisord().restart(machine, "postfix")
-    assert machine.asked[-1] == "supervisorctl restart todoku-postfix"
-
-
-def test_supervisord_does_not_restart_what_an_update_has_restarted(tmp_path: Path) -> None:
-    machine = FakeMachine(
-        tmp_path,
-        {
-            "supervisorctl pid": [(0, "7\n", ""), (0, "8\n", "")],
-            "supervisorctl start": [(0, "todoku-postfix: ERROR (already started)\n", "")],
-        },
-    )
-    Supervisord().restart(machine, "postfix")
-    assert "supervisorctl restart todoku-postfix" not in machine.asked
-
-
-def test_a_program_that_supervisord_does_not_know_is_not_enabled(tmp_path: Path) -> None:
-    machine = FakeMachine(tmp_path, {"supervisorctl pid": [(1, "No such process todoku-postfix\n", "")]})
-    assert not Supervisord().enabled(machine, "postfix")
 
 
 def test_supervisord_gets_the_process_itself_so_that_a_stop_stops_it() -> None:
