@@ -198,7 +198,7 @@ def test_without_root_it_says_so() -> None:
     )
     if "Permission denied" in done.stderr or done.returncode == 127:
         pytest.skip("nobody cannot even read this checkout, so there is nothing to be said")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "root" in done.stderr
 
 

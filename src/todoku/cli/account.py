@@ -100,7 +100,7 @@ def password(
     password_stdin: FromStdin = False,
     as_json: Json = False,
 ) -> None:
-    """Give an account a new password; the old one ends to work within a second."""
+    """Give an account a new password; the old one stops working within a second."""
     _one_way_only(generate, password_stdin, as_json=as_json)
     with directory(ctx, "setting a password", as_json=as_json) as people:
         known = people.account(account)

@@ -23,7 +23,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias.")]
 def add(
     ctx: typer.Context,
     address: Address,
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Where its mail goes.")],
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET", help="Where its mail goes.")],
     as_json: Json = False,
 ) -> None:
     """Make an alias, or add targets to one."""
@@ -72,7 +72,7 @@ def remove(
     ctx: typer.Context,
     address: Address,
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="[TARGET...]", help="Only these; by default all.")
+        list[str] | None, typer.Argument(metavar="TARGET", help="Only these; by default all.")
     ] = None,
     as_json: Json = False,
 ) -> None:

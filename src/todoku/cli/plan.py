@@ -20,6 +20,7 @@ from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json, r
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from todoku.cli.desired import Wishes
     from todoku.plan.events import Outcome
     from todoku.plan.journal import Journal
     from todoku.plan.plan import Plan
@@ -34,21 +35,38 @@ _PAUSE = 15.0  # seconds between two looks at what is waited for
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
 
+_Prune = Annotated[
+    bool, typer.Option("--prune", help="Also remove what Todoku made and nothing needs any more.")
+]
+_Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Also replace DNS records that are somebody else's, and much of a zone at once."
+    ),
+]
+
+
 def plan(
     ctx: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Exit with 2 when something would change.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also list what would not change.")] = False,
+    prune: _Prune = False,
+    force: _Force = False,
     json: _Json = False,
 ) -> None:
     """Show what would change, and why. Changes nothing."""
+    from todoku.cli.desired import Wishes, notes, worlds
     from todoku.plan import show
 
     context: Context = ctx.obj
-    _, _, planned = _make_plan(context, json)
+    _, _, planned = _make_plan(context, Wishes(prune, force), json)
+    told = notes(context.settings())
     if json:
-        print_json(show.as_json(planned))
+        print_json({**show.as_json(planned, worlds()), "notes": list(told)})
     else:
-        show.plan(planned, _console(), everything=everything)
+        show.plan(planned, _console(), worlds=worlds(), everything=everything)
+        for note in told:
+            show.say(_console(), f"Note: {note}")
     if planned.problems:
         raise SystemExit(FAILED)
     raise SystemExit(USAGE if check and not planned.empty else DONE)
@@ -60,20 +78,23 @@ def apply(
     wait: Annotated[
         bool, typer.Option("--wait", help="Go on until nothing has to be waited for, for two hours at most.")
     ] = False,
+    prune: _Prune = False,
+    force: _Force = False,
     json: _Json = False,
 ) -> None:
     """Show what would change, ask, and do it. Can be run again at any time."""
+    from todoku.cli.desired import Wishes, worlds
     from todoku.plan import show
 
     require_root("`todoku apply`")
     context: Context = ctx.obj
     with ExitStack() as held:
         _lock(held, json)
-        stages, journal, planned = _make_plan(context, json)
+        stages, journal, planned = _make_plan(context, Wishes(prune, force), json)
         if json:
-            print_json({"event": "plan", **show.as_json(planned)})
+            print_json({"event": "plan", **show.as_json(planned, worlds())})
         else:
-            show.plan(planned, _console())
+            show.plan(planned, _console(), worlds=worlds())
         if planned.problems:
             _refuse("nothing was changed: first see to what is marked x in the plan", FAILED, json)
         if planned.empty and not (wait and planned.waiting):
@@ -85,7 +106,7 @@ def apply(
         raise SystemExit(_apply(stages, journal, planned, json, patience=_PATIENCE if wait else 0.0))
 
 
-def _make_plan(context: Context, json: bool) -> tuple[Sequence[Stage], Journal, Plan]:
+def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Sequence[Stage], Journal, Plan]:
     """The stages of the settings file, what earlier runs left to follow, and the plan."""
     from rich.console import Console
 
@@ -100,7 +121,7 @@ def _make_plan(context: Context, json: bool) -> tuple[Sequence[Stage], Journal, 
     try:
         journal = Journal(JOURNAL)
         with Console(stderr=True).status("Looking at what is there ..."):
-            stages = desired.stages(settings)
+            stages = desired.stages(settings, wishes)
             return stages, journal, make_stages(stages, journal)
     except EXPECTED as error:
         _refuse(f"no plan could be made: {explain(error)}", FAILED, json)

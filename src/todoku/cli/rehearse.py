@@ -7,14 +7,25 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, fail, print_json
+from todoku.cli.context import FAILED, USAGE, fail, print_json, require_root
+
+
+# The built-in rehearsal begins with an empty tenancy and an empty zone.
+_FROM_NOTHING = """
+[cloud]
+compartment = "ocid1.compartment.oc1..aaaaaaaaexample"
+
+[dns]
+publisher = "oci"
+"""
 
 
 def rehearse(
+    ctx: typer.Context,
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND ...]",
+            metavar="COMMAND",
             help="Run this in the world instead of the scenario, and end with its code.",
         ),
     ] = None,
@@ -44,6 +55,13 @@ def rehearse(
     if clean:
         _clean(as_json=as_json)
         return
+    require_root("todoku rehearse")
+    if config is None and ctx.parent is not None:
+        given = ctx.parent.get_parameter_source("config")
+        # Only a file that was asked for: the installed one is not what a first rehearsal is about.
+        config = (
+            ctx.obj.config if given is not None and given.name in ("COMMANDLINE", "ENVIRONMENT") else None
+        )
     from todoku.rehearsal import machine, run
     from todoku.settings import SettingsError
 
@@ -74,7 +92,7 @@ def _settings(config: Path | None) -> tuple[str, str]:
     from todoku.settings.example import example
 
     if config is None:
-        return example(), "the built-in example"
+        return example() + _FROM_NOTHING, "the built-in example"
     try:
         return config.read_text(encoding="utf-8"), str(config)
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +100,6 @@ def _settings(config: Path | None) -> tuple[str, str]:
 
 
 def _clean(*, as_json: bool) -> None:
-    from todoku.cli.context import require_root
     from todoku.rehearsal import layer
 
     require_root("todoku rehearse --clean")

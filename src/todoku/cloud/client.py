@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -39,34 +39,54 @@ T = TypeVar("T")
 _FRESH = 2.0  # seconds; a person who reads a plan takes longer
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was answered, or the error, when, and to a question of which age."""
+
+    when: float
+    age: int
+    value: Any
+    error: CloudError | None
+
+
 @dataclass
 class _Memory:
-    """Answers, for a moment. One question is asked once at a time."""
+    """Answers, for a moment. One question is asked once at a time.
+
+    An answer counts only if nothing of its kind was changed since it was asked for: while one thread waits for
+    a list, another one may make something that the list does not have yet.
+    """
 
     clock: Callable[[], float] = time.monotonic
-    answers: dict[Hashable, tuple[float, Any, CloudError | None]] = field(default_factory=dict)
-    locks: dict[Hashable, threading.RLock] = field(default_factory=dict)
+    answers: dict[tuple[str, ...], _Answer] = field(default_factory=dict)
+    ages: dict[str, int] = field(default_factory=dict)  # kind -> how often it was changed
+    locks: dict[tuple[str, ...], threading.RLock] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def get(self, key: Hashable, ask: Callable[[], T]) -> T:
+    def get(self, key: tuple[str, ...], ask: Callable[[], T]) -> T:
         with self.guard:
             lock = self.locks.setdefault(key, threading.RLock())
         with lock:
-            when, answer, error = self.answers.get(key, (float("-inf"), None, None))
-            if self.clock() - when > _FRESH:
-                try:
-                    answer, error = ask(), None
-                except CloudError as failed:
-                    answer, error = None, failed
-                self.answers[key] = (self.clock(), answer, error)
-            if error is not None:
-                raise error
-            return answer  # type: ignore[no-any-return]
+            with self.guard:
+                age = self.ages.get(key[0], 0)
+                known = self.answers.get(key)
+            if known is None or known.age != age or self.clock() - known.when > _FRESH:
+                known = self._asked(age, ask)
+                with self.guard:
+                    self.answers[key] = known
+        if known.error is not None:
+            raise known.error
+        return known.value  # type: ignore[no-any-return]
+
+    def _asked(self, age: int, ask: Callable[[], T]) -> _Answer:
+        try:
+            return _Answer(self.clock(), age, ask(), None)
+        except CloudError as error:
+            return _Answer(self.clock(), age, None, error)
 
     def forget(self, kind: str) -> None:
         with self.guard:
-            for key in [key for key in self.answers if isinstance(key, tuple) and key[0] == kind]:
-                del self.answers[key]
+            self.ages[kind] = self.ages.get(kind, 0) + 1
 
 
 @dataclass

@@ -40,6 +40,8 @@ class EmailDomainResource(CloudResource[EmailDomain | None]):
 
     def change(self, change: Change, client: Cloud) -> None:  # noqa: ARG002
         failed = self.look(client)
+        if failed is not None and failed.state != FAILED:
+            return
         if failed is not None:
             remove = client.api.delete_email_domain
             client.delete("email-domain", lambda: remove(failed), lambda: _same(failed, client))

@@ -78,39 +78,41 @@ class ReturnPathResource(CloudResource[ReturnPathSeen]):
         if seen.domain is None:
             raise ChangeFailed(f"there is no email domain {self.domain}")
         for path in seen.failed:
-            self._delete(path, client)
+            delete_path(seen.domain, path, client)
         if seen.path is None:
             self._create(seen.domain, [path.id for path in seen.failed], client)
         if not client.wait("return-path", lambda: self._told(client), self.soon):
             raise NotYet(f"Oracle has not said yet what to publish for the return path of {self.domain}")
 
     def _create(self, domain: EmailDomain, instead_of: list[str], client: Cloud) -> None:
+        """Create it; when Oracle refuses before DKIM is active, once more when it is, which may be soon."""
+        try:
+            self._try(domain, instead_of, client)
+        except CloudError as error:
+            # Oracle does not say how far "DKIM set up" has to be, nor for how long a deleted name is taken.
+            early = not self._dkim_active(client)
+            if error.trouble not in (Trouble.CONFLICT, Trouble.WRONG) or not (early or instead_of):
+                raise
+            if early and client.wait("dkim", lambda: self._dkim_active(client), self.soon, pause=2.0):
+                self._try(domain, [*instead_of, "active"], client)
+                return
+            reason = "DKIM is active" if early else "the one that failed is gone"
+            raise NotYet(
+                f"Oracle does not make the return path of {self.domain} yet, probably before {reason}: {error}"
+            ) from error
+
+    def _try(self, domain: EmailDomain, instead_of: list[str], client: Cloud) -> None:
         name = wanted_name(self.domain, client.api.sending_region)
         token = client.token(self.id, *instead_of)
-        create = client.api.create_return_path
-        try:
-            client.create(
-                "return-path",
-                lambda: create(domain, name, token),
-                lambda: _look_at(self.domain, client).path,
-            )
-        except CloudError as error:
-            dkim = look_at(self.domain, client).keys.current
-            not_active = dkim is None or dkim.state != ACTIVE
-            if error.trouble in (Trouble.CONFLICT, Trouble.WRONG) and (not_active or instead_of):
-                # Oracle does not say how far "DKIM set up" has to be, nor for how long a deleted name is taken.
-                reason = "DKIM is active" if not_active else "the failed one is gone"
-                raise NotYet(
-                    f"Oracle does not make the return path of {self.domain} yet, probably before {reason}: {error}"
-                ) from error
-            raise
-
-    def _delete(self, path: ReturnPath, client: Cloud) -> None:
-        client.delete(
+        client.create(
             "return-path",
-            lambda: client.api.delete_return_path(path),
-            lambda: next((each for each in _all(self.domain, client) if each.id == path.id), None),
+            lambda: client.api.create_return_path(domain, name, token),
+            lambda: _look_at(self.domain, client).path,
         )
+
+    def _dkim_active(self, client: Cloud) -> bool:
+        key = look_at(self.domain, client).keys.current
+        return key is not None and key.state == ACTIVE
 
     def _told(self, client: Cloud) -> bool:
         path = self.look(client).path
@@ -155,9 +157,15 @@ class ReturnPathActive(CloudResource[ReturnPath | None]):
         )
 
 
-def _all(name: str, client: Cloud) -> list[ReturnPath]:
-    domain = client.email_domain(name)
-    return client.return_paths(domain) if domain is not None else []
+def delete_path(domain: EmailDomain, path: ReturnPath, client: Cloud) -> None:
+    """Delete a return path that Todoku made. Raises ChangeFailed."""
+    if not path.ours:
+        raise ChangeFailed(f"the return path {path.name} was not made by Todoku: it stays")
+    client.delete(
+        "return-path",
+        lambda: client.api.delete_return_path(path),
+        lambda: next((each for each in client.return_paths(domain) if each.id == path.id), None),
+    )
 
 
 def _look_at(name: str, client: Cloud) -> ReturnPathSeen:

@@ -55,7 +55,10 @@ def touches_content(modification: decision.Modification) -> bool:
 
 
 def difference(message: MessageSoFar, agreement: Agreement) -> bytes:
-    """The packets that turn the message as it came into the message as it stands; NotPermitted if one may not be sent."""
+    """The packets that turn the message as it came into the message as it stands.
+
+    NotPermitted when the mail server does not allow one of them.
+    """
     needed = Action(0)
     packets: list[bytes] = []
     if message.sender != message.sender_given:
@@ -85,19 +88,26 @@ def difference(message: MessageSoFar, agreement: Agreement) -> bytes:
 
 def _header_packets(message: MessageSoFar, *, leading_space: bool) -> Iterator[bytes]:
     arrived = message.headers.received
+    now = list(message.headers)
+    if now[: len(arrived)] == arrived:  # the usual case: nothing but additions
+        for header in now[len(arrived) :]:
+            yield replies.add_header(header.name, header.value, leading_space=leading_space)
+        return
     number: list[int] = []  # of each arrived header among those of its name, from 1
     counts: Counter[str] = Counter()
     for header in arrived:
         counts[header.name.lower()] += 1
         number.append(counts[header.name.lower()])
-    standing = {header.origin: header for header in message.headers if header.origin >= 0}
+    standing = {header.origin: header for header in now if header.origin >= 0}
     for origin, header in standing.items():
         if header.value != arrived[origin].value:
-            yield replies.change_header(header.name, number[origin], header.value, leading_space=leading_space)
+            yield replies.change_header(
+                header.name, number[origin], header.value, leading_space=leading_space
+            )
     for header in reversed(arrived):
         if header.origin not in standing:
             yield replies.delete_header(header.name, number[header.origin])
-    yield from _new_headers(list(message.headers), leading_space=leading_space)
+    yield from _new_headers(now, leading_space=leading_space)
 
 
 def _new_headers(headers: list[HeaderField], *, leading_space: bool) -> Iterator[bytes]:

@@ -1,4 +1,8 @@
-"""What rules know besides the message: loaded at start and on reload, frozen, the same for a whole message."""
+"""What rules know besides the message: loaded at start and on reload, frozen, the same for a whole message.
+
+Loaded in the parent before it forks: nothing in it may hold an open connection or file (open those lazily, per
+worker).
+"""
 
 from __future__ import annotations
 

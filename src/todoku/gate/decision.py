@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 _HEADER_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2: printable US-ASCII except colon
+_BREAKS_OUT = re.compile(r"\0|\r(?!\n)|\n(?![ \t])")  # what would start a header of its own
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}")  # RFC 3463 2
 
 
@@ -23,8 +24,29 @@ class _NamedHeader:
             raise ValueError(f"{self.name!r} is not a header name")
 
 
+class _HeaderWithValue(_NamedHeader):
+    __slots__ = ()
+    value: str
+
+    def __post_init__(self) -> None:
+        _NamedHeader.__post_init__(self)
+        if _BREAKS_OUT.search(self.value):
+            raise ValueError(
+                f"{self.value!r} is not a header value: a line break without a space after it, or a NUL"
+            )
+
+
+class _Address:
+    __slots__ = ()
+    address: str
+
+    def __post_init__(self) -> None:
+        if not self.address.isprintable():
+            raise ValueError(f"{self.address!r} is not an address")
+
+
 @dataclass(frozen=True, slots=True)
-class AddHeader(_NamedHeader):
+class AddHeader(_HeaderWithValue):
     """Below all others."""
 
     name: str
@@ -32,7 +54,7 @@ class AddHeader(_NamedHeader):
 
 
 @dataclass(frozen=True, slots=True)
-class InsertHeader(_NamedHeader):
+class InsertHeader(_HeaderWithValue):
     """Above all others, the mail server's own Received included (where trace fields belong)."""
 
     name: str
@@ -40,12 +62,19 @@ class InsertHeader(_NamedHeader):
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeHeader(_NamedHeader):
+class ChangeHeader(_HeaderWithValue):
     """Another value for the `nth` header of that name, from 1; one that is not there is an error."""
 
     name: str
     value: str
     nth: int = 1
+
+    def __post_init__(self) -> None:
+        _HeaderWithValue.__post_init__(self)
+        if not self.value.strip():
+            raise ValueError(
+                f"{self.value!r} is not a value to change {self.name} to: DeleteHeader removes it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +86,19 @@ class DeleteHeader(_NamedHeader):
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeSender:
+class ChangeSender(_Address):
     """Another envelope sender, without angle brackets; "" is the null sender."""
 
     address: str
 
 
 @dataclass(frozen=True, slots=True)
-class AddRecipient:
+class AddRecipient(_Address):
     address: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteRecipient:
+class DeleteRecipient(_Address):
     address: str
 
 

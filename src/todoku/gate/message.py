@@ -20,10 +20,6 @@ READ_PIECE = 256 * 1024
 MOST_KEPT = 4 * 1024 * 1024  # bytes of headers and recipients kept for one message
 
 
-class TooMuch(Exception):
-    """Headers and recipients of one message exceed `MOST_KEPT` bytes."""
-
-
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who connected to the mail server. `address` is empty when unknown (mail made on the host itself)."""

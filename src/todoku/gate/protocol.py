@@ -120,7 +120,9 @@ class Agreement:
 def agree(offer: events.Negotiate, wanted: Step) -> Agreement:
     """The part of `wanted`, and of the actions we use, that the peer offers; ProtocolError below version 2."""
     if offer.version < OLDEST_VERSION:
-        raise ProtocolError(f"the mail server speaks milter version {offer.version}; at least {OLDEST_VERSION} is needed")
+        raise ProtocolError(
+            f"the mail server speaks milter version {offer.version}; at least {OLDEST_VERSION} is needed"
+        )
     return Agreement(
         version=min(offer.version, VERSION),
         actions=(EVERY_ACTION | Action.SET_MACROS) & offer.actions,
@@ -128,35 +130,41 @@ def agree(offer: events.Negotiate, wanted: Step) -> Agreement:
     )
 
 
+_HEAD = struct.Struct(">IB")  # the length of command and payload, the command
+
+
 class Decoder:
     """Cuts a stream of bytes into packets and packets into events."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._needed = 0  # bytes that `_rest` has to have before it is worth looking at again
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events that are complete with `data`, in order. Keeps no reference to `data`."""
         if self._rest:
             self._rest += data
-            buffer = memoryview(self._rest)
-        else:
-            buffer = memoryview(data)
+            if len(self._rest) < self._needed:
+                return []
+            data = self._rest
+        raw = bytes(data)
         found: list[Event] = []
-        at, end = 0, len(buffer)
-        while end - at >= 4:
-            length = int.from_bytes(buffer[at : at + 4], "big")
+        at, end, needed = 0, len(raw), _HEAD.size
+        while end - at >= needed:
+            length, command = _HEAD.unpack_from(raw, at)
             if not 0 < length <= LARGEST_PACKET:
                 raise ProtocolError(f"a packet of {length} bytes; 1 to {LARGEST_PACKET} are allowed")
             after = at + 4 + length
             if after > end:
+                needed = 4 + length
                 break
-            decode = _DECODE.get(buffer[at + 4])
+            decode = _DECODE.get(command)
             if decode is None:
-                raise ProtocolError(f"unknown command {chr(buffer[at + 4])!r}")
-            found.append(decode(bytes(buffer[at + 5 : after])))
+                raise ProtocolError(f"unknown command {chr(command)!r}")
+            found.append(decode(raw[at + 5 : after]))
             at = after
-        if at or not self._rest:
-            self._rest = bytearray(buffer[at:])
+        self._rest = bytearray(raw[at:])
+        self._needed = needed
         return found
 
 

@@ -10,7 +10,7 @@ from todoku.host.files import FileSeen, difference, look_at
 from todoku.host.postfix import render_credential
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
-from todoku.plan.resource import Change, LookFailed
+from todoku.plan.resource import Change, Impossible, LookFailed
 from todoku.settings import CredentialError, Settings
 
 
@@ -27,6 +27,7 @@ class RelayCredentialFile(HostResource[CredentialSeen]):
     """Read from where the administrator keeps the credential only when looked at: it is in no plan."""
 
     settings: Settings
+    given_out: bool = False  # the cloud's credential is put into the administrator's file by the same plan
     environ: Mapping[str, str] = field(repr=False, hash=False, compare=False)
 
     @property
@@ -37,7 +38,8 @@ class RelayCredentialFile(HostResource[CredentialSeen]):
         try:
             wanted = render_credential(self.settings, self.environ)
         except (CredentialError, ValueError) as error:
-            raise LookFailed(str(error)) from error
+            kind = LookFailed if self.given_out else Impossible
+            raise kind(str(error)) from error
         return CredentialSeen(wanted, look_at(wanted, client))
 
     def differ(self, seen: CredentialSeen) -> Change | None:

@@ -36,24 +36,32 @@ _RUN = RenderedFile("/etc/tmpfiles.d/todoku.conf", "d /run/todoku 0755 root root
 
 
 def stages(
-    settings: Settings, host: Host | None = None, environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    host: Host | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    credential_after: frozenset[str] = frozenset(),
 ) -> list[Callable[[], list[Item]]]:
     """What a host with these settings needs, first the packages, then the rest.
 
-    Calling a stage looks at the machine (which versions are there); raises LookFailed.
+    `credential_after` are the ids of what puts the relay's credential into its file. Calling a stage looks
+    at the machine (which versions are there); raises LookFailed.
     """
     machine = host or Host()
     return [
         lambda: _items(machine, [_packages(settings)]),
         lambda: [
-            *_items(machine, resources(settings, gather(machine), environ)),
+            *_items(machine, resources(settings, gather(machine), environ, credential_after)),
             *_directory(settings),
         ],
     ]
 
 
 def resources(
-    settings: Settings, facts: Facts, environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    facts: Facts,
+    environ: Mapping[str, str] = os.environ,
+    credential_after: frozenset[str] = frozenset(),
 ) -> list[Resource[Host, Any]]:
     """All of a host but its packages and what the directory contributes. Raises LookFailed."""
     try:
@@ -71,7 +79,8 @@ def resources(
             reason="the relay takes mail only from those who log in",
             settings=settings,
             environ=environ,
-            after=_PACKAGES,
+            given_out=bool(credential_after),
+            after=_PACKAGES | credential_after,
         ),
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),

@@ -17,7 +17,7 @@ from todoku.host.client import Host, HostError
 from todoku.host.managers import Manager
 from todoku.host.processes import Listener, Process
 from todoku.host.resource import HostResource
-from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed
+from todoku.plan.resource import Action, Change, ChangeFailed, Impossible
 
 _PATIENCE = 20.0  # seconds until it listens
 _SLACK = 0.1  # seconds: the kernel notes process starts in ticks of 10 ms
@@ -125,7 +125,7 @@ class Service(HostResource[ServiceSeen]):
 
     def _manager(self) -> Manager:
         if self.manager is None:
-            raise LookFailed(
+            raise Impossible(
                 f"neither systemd nor supervisord runs here, so nobody would keep {self.daemon.name} "
                 "running; in a container start supervisord first: "
                 "supervisord -c /etc/supervisor/supervisord.conf"

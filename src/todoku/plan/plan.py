@@ -14,7 +14,7 @@ from typing import Any
 
 from todoku.plan.journal import Journal
 from todoku.plan.order import PlanError, needs_of, ordered
-from todoku.plan.resource import Action, Change, Item, LookFailed, NotYet
+from todoku.plan.resource import Action, Change, Impossible, Item, LookFailed, NotYet
 from todoku.plan.trouble import explain
 
 __all__ = ["WORKERS", "Plan", "PlanError", "Step", "make"]
@@ -88,6 +88,7 @@ def _postponed(step: Step, waiting: Set[str]) -> Step:
 @dataclass(frozen=True, slots=True)
 class _Unseen:
     reason: str
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _look(item: Item, first: Sequence[Future[Any]]) -> Any:
     except NotYet as later:
         return _Waits(str(later))
     except (LookFailed, OSError) as error:
-        return _Unseen(explain(error))
+        return _Unseen(explain(error), isinstance(error, Impossible))
 
 
 def _step(item: Item, seen: Any, pending: Set[str], journal: Journal) -> Step:
@@ -129,7 +130,7 @@ def _step(item: Item, seen: Any, pending: Set[str], journal: Journal) -> Step:
         by = (resource.watches & pending) | journal.owed(resource.id, resource.watches)
         if change is None and by:
             change = resource.triggered(by)
-    elif needs & pending:
+    elif needs & pending and not seen.for_good:
         # The service manager says nothing about a service whose package is not installed yet.
         known = False
         change = Change(Action.UPDATE, "known after apply", f"cannot be looked up yet: {seen.reason}")

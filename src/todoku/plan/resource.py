@@ -102,6 +102,10 @@ class LookFailed(Exception):
     """The present state could not be read. The message names what was tried, what was found, what to do."""
 
 
+class Impossible(LookFailed):
+    """The present state cannot be read, and no change that the plan makes would help: a person has to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A resource together with the client through which it is looked up and changed."""

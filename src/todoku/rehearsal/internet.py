@@ -1,4 +1,4 @@
-"""All mail servers of the rehearsal's internet in one process: relay, provider, outside, and switchboard.
+"""The rehearsal's internet in one process: relay, cloud, mail provider, outside sender, and switchboard.
 
     python -m todoku.rehearsal.internet --plan PLAN.json --state DIR
 
@@ -16,9 +16,13 @@ import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from todoku.rehearsal import internet_plan as world
+from todoku.rehearsal import nameserver
+from todoku.rehearsal.cloud import Cloud, CloudListens, certificate_names
+from todoku.rehearsal.cloud.publishing import Publish
 from todoku.rehearsal.internet_plan import InternetPlan
 from todoku.rehearsal.lookups import Resolver, system_resolver
 from todoku.rehearsal.plan_file import PlanUnreadable, dump, load, read
@@ -33,6 +37,7 @@ from todoku.rehearsal.switchboard import Switchboard
 __all__ = ["Bindings", "Internet", "dump", "load", "main"]
 
 
+_CLOUD = CloudListens(Listen(str(world.CLOUD_REST), 443), Listen(str(world.METADATA), 80))
 _SWITCHBOARD = Listen(str(world.RELAY_SMTP), world.SWITCHBOARD_PORT)
 
 
@@ -49,6 +54,7 @@ class Bindings:
     switchboard: Listen = _SWITCHBOARD
     receiver: tuple[Listen, ...] = (Listen(str(world.RECEIVER), 25), Listen(str(world.RECEIVER6), 25))
     outside: tuple[Listen, ...] = (Listen(str(world.OUTSIDE), 25), Listen(str(world.OUTSIDE6), 25))
+    cloud: CloudListens = _CLOUD
     delivery_port: int = 25
 
 
@@ -62,6 +68,7 @@ class Internet:
         bindings: Bindings | None = None,
         resolver: Resolver | None = None,
         backoff: tuple[float, ...] = BACKOFF,
+        publish: Publish | None = None,
     ) -> None:
         bindings = bindings or Bindings()
         resolver = resolver or system_resolver()
@@ -74,7 +81,21 @@ class Internet:
             pki / "ca.pem",
         )
         self.relay = Relay(plan, bindings.relay, _tls(pki, plan.relay_hostname), courier, backoff=backoff)
-        self.switchboard = Switchboard(self.relay, bindings.switchboard)
+        self.cloud = (
+            Cloud(
+                plan,
+                plan.cloud,
+                self.relay.state,
+                bindings.cloud,
+                _tls(pki, certificate_names(plan)[0]),
+                resolver=resolver,
+                publish=publish or partial(nameserver.replace_zone, folder / "dns"),
+                latency_ms=lambda: self.relay.faults.latency_ms,
+            )
+            if plan.cloud
+            else None
+        )
+        self.switchboard = Switchboard(self.relay, bindings.switchboard, self.cloud)
         self.receiver, self.outside = (
             Provider(domain, host, listens, _tls(pki, host), folder / inbox, resolver)
             for domain, host, listens, inbox in (
@@ -85,12 +106,14 @@ class Internet:
 
     async def start(self) -> None:
         """Listen everywhere; raises `PortTaken`."""
-        for server in (self.relay, self.switchboard, self.receiver, self.outside):
+        cloud = (self.cloud,) if self.cloud else ()
+        for server in (self.relay, *cloud, self.switchboard, self.receiver, self.outside):
             await server.start()
 
     async def stop(self) -> None:
         """Hang up everywhere."""
-        for server in (self.switchboard, self.relay, self.receiver, self.outside):
+        cloud = (self.cloud,) if self.cloud else ()
+        for server in (self.switchboard, *cloud, self.relay, self.receiver, self.outside):
             await server.stop()
 
 

@@ -65,6 +65,9 @@ class CloudPlan:
     api_private_key: str  # PEM, RSA; the cloud itself uses its public half only
     home_region: str
     instance: str  # OCID of the instance that the metadata service speaks for; it lies in the compartment
+    zones: tuple[
+        str, ...
+    ] = ()  # of the customer's domains: empty, in the compartment, served by the DNS service
     compartment_name: str = "mail"
     user_name: str = "administrator"
 
@@ -91,6 +94,7 @@ class InternetPlan:
     )
     regional_dkim_private_key: str
     cloud: CloudPlan | None = None  # None: there is no REST side
+    empty_zones: tuple[str, ...] = ()  # our domains that have a zone with nothing in it yet
 
     @property
     def return_path_domain(self) -> str:

@@ -14,6 +14,7 @@ from todoku.rehearsal import internet_plan as plan
 OFFICE_COMMAND = ("ip", "netns", "exec", "office")
 
 _FIXED = (
+    plan.METADATA,
     plan.RELAY_SMTP,
     plan.CLOUD_REST,
     plan.RELAY_OUTGOING,

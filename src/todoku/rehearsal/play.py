@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from todoku.rehearsal import machine, scenario, verdict
+from todoku.rehearsal import machine, scenario, verdict, zones
 from todoku.rehearsal.world import World, WorldFailed
 
 
@@ -17,7 +17,7 @@ def work(task: dict[str, Any]) -> int:
     """Returns the exit code of the rehearsal, or of the command."""
     try:
         world = World.build(task)
-    except (WorldFailed, machine.WorldImpossible) as failed:
+    except (WorldFailed, machine.WorldImpossible, zones.NameTakenError) as failed:
         print(f"The rehearsal failed: {failed}", file=sys.stderr)
         if task["json"]:
             print(json.dumps(verdict.failed(str(failed))), flush=True)

@@ -78,6 +78,7 @@ class Relay:
         fresh = RelayState.seeded(self.plan)
         for name in ("senders", "limits", "sender_propagation", "suppressions", "credentials", "signers"):
             setattr(self.state, name, getattr(fresh, name))
+        self.state.return_paths.clear()
         self.state.forget_traffic()
         self.faults.latency_ms, self.faults.injected = 0.0, None
         self.seen.forget()

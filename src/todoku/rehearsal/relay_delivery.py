@@ -1,10 +1,11 @@
 """What the relay does after `250 Ok`: deliver by MX, try again, and turn bounces into suppressions.
 
 Each recipient gets a copy of its own, whose envelope sender is an address of the relay's return path (or of
-the customer's own, which is a CNAME to the relay's), so that bounces come to the relay and never to the submitter (Oracle's return path page). The local part of
-that address is not published. A 5xx from the other side is a hard bounce and suppresses the recipient; a
-recipient that stays unreachable for all tries is a soft bounce, which is recorded but does not suppress:
-the suppression list page names hard bounces, complaints, manual entries and unsubscriptions only.
+the customer's own, which is a CNAME to the relay's), so that bounces come to the relay and never to the
+submitter (Oracle's return path page). The local part of that address is not published. A 5xx from the other
+side is a hard bounce and suppresses the recipient; a recipient that stays unreachable for all tries is a soft
+bounce, which is recorded but does not suppress: the suppression list page names hard bounces, complaints,
+manual entries and unsubscriptions only.
 """
 
 from __future__ import annotations

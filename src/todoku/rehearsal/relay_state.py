@@ -115,9 +115,9 @@ class RelayState:
                 return known.partition("@")[0]
         return None
 
-    def approve(self, address: str) -> None:
-        """Create an approved sender: `user@domain`, or `@domain` for a whole domain."""
-        self.senders.setdefault(_sender(address), self.clock())
+    def approve(self, address: str, age: float = 0.0) -> None:
+        """Create an approved sender: `user@domain`, or `@domain` for a whole domain; `age` seconds ago."""
+        self.senders.setdefault(_sender(address), self.clock() - age)
 
     def set_senders(self, addresses: Iterable[str]) -> None:
         """Make these the approved senders; those that stay keep their age."""

@@ -14,7 +14,11 @@ from todoku.rehearsal import enter, layer, machine, nameserver, prepare, progres
 from todoku.settings import Settings, parse
 
 # What the world itself is made of, besides what the production apply asks for.
-WORLD_PACKAGES = (*nameserver.PACKAGES, "bsd-mailx", "iproute2", "procps", "s-nail", "supervisor", "swaks")
+WORLD_PACKAGES = (
+    *nameserver.PACKAGES,
+    *("bsd-mailx", "iproute2", "libnet-ssleay-perl", "pdns-backend-sqlite3", "pdns-server"),
+    *("procps", "s-nail", "supervisor", "swaks"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,9 @@ def _layer(lower: Path, settings: Settings, checkout: Path | None) -> Path:
     """The prepared layer for this root, made now if there is none that fits."""
     lock_file = _lock_file(checkout) if checkout else None
     # One layer serves every settings file: what any of them could ask for is in it.
-    wanted = layer.Wanted(lower, (*sorted({*packages.wanted(settings), *WORLD_PACKAGES}),), lock_file)
+    python = ("python3-venv",) if checkout else ()
+    names = tuple(sorted({*packages.wanted(settings), *WORLD_PACKAGES, *python}))
+    wanted = layer.Wanted(lower, names, lock_file)
     with layer.locked():
         file = wanted.file()
         if file.exists():

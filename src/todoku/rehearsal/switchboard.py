@@ -3,7 +3,8 @@
     GET  /   the current state and what was seen, as JSON
     POST /   a JSON object with any of the keys in `KEYS`; answers as GET does
 
-A request is checked as a whole before anything is changed. What is wrong with it is said in the 400.
+The cloud adds keys of its own (`cloud/switches.py`). A request is checked as a whole before anything is
+changed. What is wrong with it is said in the 400.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from todoku.rehearsal.cloud import Cloud, switches
 from todoku.rehearsal.relay import Relay
 from todoku.rehearsal.relay_record import STAGES, Injected
 from todoku.rehearsal.relay_state import Limits
@@ -32,10 +34,11 @@ class BadRequest(Exception):
         self.status = status
 
 
-def state(relay: Relay) -> dict[str, Any]:
+def state(relay: Relay, cloud: Cloud | None = None) -> dict[str, Any]:
     """What GET shows. Secrets (the credential's password, private keys) are not part of it."""
     known, faults, seen = relay.state, relay.faults, relay.seen
     return {
+        **(switches.state(cloud) if cloud else {}),
         "hostname": relay.plan.relay_hostname,
         "latency_ms": faults.latency_ms,
         "reply": dataclasses.asdict(faults.injected) if faults.injected else None,
@@ -125,16 +128,22 @@ KEYS: Mapping[str, Callable[[Any, str], Any]] = {
 }
 
 
-async def change(relay: Relay, wanted: Any) -> None:
+async def change(relay: Relay, wanted: Any, cloud: Cloud | None = None) -> None:
     """Apply a POST. Raises `BadRequest` before anything was changed, or `PortTaken` when coming up failed."""
+    keys = {**KEYS, **(switches.KEYS if cloud else {})}
     if not isinstance(wanted, dict):
-        raise BadRequest(f"a JSON object is needed, with any of {', '.join(KEYS)}")
-    unknown = sorted(wanted.keys() - KEYS.keys())
+        raise BadRequest(f"a JSON object is needed, with any of {', '.join(keys)}")
+    unknown = sorted(wanted.keys() - keys.keys())
     if unknown:
-        raise BadRequest(f"unknown key {', '.join(unknown)}; the keys are {', '.join(KEYS)}")
-    values = {name: read(wanted[name], name) for name, read in KEYS.items() if name in wanted}
+        raise BadRequest(f"unknown key {', '.join(unknown)}; the keys are {', '.join(keys)}")
+    try:
+        values = {name: read(wanted[name], name) for name, read in keys.items() if name in wanted}
+    except ValueError as problem:
+        raise BadRequest(str(problem)) from problem
     if values.get("reset"):
         await relay.reset()
+        if cloud:
+            await cloud.reset()
     if "latency_ms" in values:
         relay.faults.latency_ms = values["latency_ms"]
     if "reply" in values:
@@ -149,13 +158,15 @@ async def change(relay: Relay, wanted: Any) -> None:
         relay.state.limits = dataclasses.replace(relay.state.limits, **values["limits"])
     if "down" in values:
         await relay.set_down(values["down"])
+    if cloud:
+        await switches.change(cloud, values)
 
 
 class Switchboard:
     """The HTTP server."""
 
-    def __init__(self, relay: Relay, listen: Listen) -> None:
-        self.relay, self.listen = relay, listen
+    def __init__(self, relay: Relay, listen: Listen, cloud: Cloud | None = None) -> None:
+        self.relay, self.listen, self.cloud = relay, listen, cloud
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -200,10 +211,10 @@ class Switchboard:
                     wanted = json.loads(content)
                 except ValueError as problem:
                     raise BadRequest(f"the body is not JSON: {problem}") from problem
-                await change(self.relay, wanted)
+                await change(self.relay, wanted, self.cloud)
             elif method != "GET":
                 raise BadRequest(f"{method} is not possible here; use GET or POST", 405)
-            return 200, state(self.relay)
+            return 200, state(self.relay, self.cloud)
         except BadRequest as problem:
             return problem.status, {"error": str(problem)}
         except PortTaken as problem:

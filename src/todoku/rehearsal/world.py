@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
 from todoku.rehearsal import internet, internet_plan, nameserver, network, pki, progress, service_manager
-from todoku.rehearsal.internet_plan import STATE, InternetPlan, RelayCredential, SeededDomain
+from todoku.rehearsal.cloud import certificate_names
+from todoku.rehearsal.cloud.client import ClientConfig, new_tenancy, write_client_config
+from todoku.rehearsal.internet_plan import STATE, CloudPlan, InternetPlan, RelayCredential, SeededDomain
 from todoku.settings import Settings, parse
 from todoku.settings.regions import REGIONS
 
@@ -46,6 +48,7 @@ class World:
 
     settings: Settings
     plan: InternetPlan
+    cloud: ClientConfig
     accounts: tuple[Account, ...]
     environment: dict[str, str] = field(repr=False)
     started: float  # time.monotonic() when the building began
@@ -59,13 +62,14 @@ class World:
         with progress.step("the world: names, certificates, the relay, the mail providers"):
             plan = _internet(settings)
             _own_host(task["settings"], settings, plan)
+            cloud = _api_key(settings, plan)
             network.up(dict.fromkeys((*settings.addresses, *settings.listen)))
             _start_everything(plan, environment)
         with progress.step("todoku apply") as tell:
             _apply(environment, tell)
         with progress.step("todoku account add"):
             accounts = _accounts(settings, environment)
-        world = cls(settings, plan, accounts, environment, started)
+        world = cls(settings, plan, cloud, accounts, environment, started)
         world._describe()
         return world
 
@@ -96,7 +100,7 @@ class World:
                 "region": self.plan.region,
                 "control": self.relay_control,
             },
-            "cloud": None,
+            "cloud": {name: str(value) for name, value in asdict(self.cloud).items()},
             "receiver": {
                 "domain": plan.RECEIVER_DOMAIN,
                 "hostname": plan.RECEIVER_HOST,
@@ -141,30 +145,42 @@ def _environment(python: Path) -> dict[str, str]:
 
 
 def _internet(settings: Settings) -> InternetPlan:
-    """Seed the relay with what a cloud room would create there: domains, keys, senders, a credential."""
-    count = len(settings.domains) + 2
+    """An empty tenancy and empty zones. Without [cloud] in the settings, the world does what people would have
+    done: the relay then knows domains, keys, senders and a credential."""
+    seeded = () if settings.cloud else settings.domains
     with ThreadPoolExecutor() as pool:
-        keys = list(pool.map(lambda _: pki.generate_dkim_key(), range(count)))
+        keys = list(pool.map(lambda _: pki.generate_dkim_key(), range(len(seeded) + 2)))
     region = REGIONS[settings.relay.region]
+    names = tuple(domain.name for domain in settings.domains)
+    selector = f"todoku-{region.key}-202611"
     return InternetPlan(
         hostname=settings.hostname,
         addresses=settings.addresses,
         domains=tuple(
-            SeededDomain(
-                domain.name, f"todoku-{region.key}-202611", key, f"v=DMARC1; p={domain.dmarc.policy}"
-            )
-            for domain, key in zip(settings.domains, keys, strict=False)
+            SeededDomain(domain.name, selector, key, f"v=DMARC1; p={domain.dmarc.policy}")
+            for domain, key in zip(seeded, keys, strict=False)
         ),
+        empty_zones=names if settings.cloud else (),
+        cloud=_tenancy(settings, names),
         region=settings.relay.region,
         region_code=region.code or f"{region.key}1",
         relay_hostname=settings.relay.hostname,
-        credential=_credential(),
-        approved_senders=tuple(f"@{domain.name}" for domain in settings.domains),
+        credential=None if settings.cloud and settings.cloud.manage_iam else _credential(),
+        approved_senders=tuple(f"@{domain.name}" for domain in seeded),
         outside_selector="mail",
         outside_dkim_private_key=keys[-2],
         regional_selector=f"prod-{region.key}-20240101",
         regional_dkim_private_key=keys[-1],
     )
+
+
+def _tenancy(settings: Settings, names: tuple[str, ...]) -> CloudPlan:
+    """A new tenancy; the settings' compartment is the one in it."""
+    tenancy = new_tenancy(settings.relay.region)
+    if settings.cloud is None:
+        return tenancy
+    zones = names if settings.dns and settings.dns.publisher == "oci" else ()
+    return replace(tenancy, compartment=settings.cloud.compartment, zones=zones)
 
 
 def _credential() -> RelayCredential:
@@ -183,8 +199,10 @@ def _own_host(text: str, settings: Settings, plan: InternetPlan) -> None:
     _CONFIG.parent.mkdir(parents=True, exist_ok=True)
     _CONFIG.write_text(text)
     secret = settings.relay.credential_file or _CONFIG.parent / "secrets/relay"
-    secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write_secret(secret, f"{plan.credential.username}\n{plan.credential.password}\n")
+    secret.unlink(missing_ok=True)
+    if plan.credential is not None:
+        secret.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_secret(secret, f"{plan.credential.username}\n{plan.credential.password}\n")
     short = settings.hostname.partition(".")[0]
     Path("/etc/hostname").write_text(settings.hostname + "\n")
     Path("/etc/hosts").write_text(
@@ -212,6 +230,19 @@ def _own_host(text: str, settings: Settings, plan: InternetPlan) -> None:
         bundle.write((STATE / "pki/ca.pem").read_text())
     for name in (plan.relay_hostname, internet_plan.RECEIVER_HOST, internet_plan.OUTSIDE_HOST):
         authority.issue([name], STATE / "pki")
+    authority.issue(certificate_names(plan), STATE / "pki")
+
+
+def _api_key(settings: Settings, plan: InternetPlan) -> ClientConfig:
+    """The administrator's API key, where Oracle's own tools and the settings look for it."""
+    assert plan.cloud is not None  # noqa: S101  (a world always has a tenancy)
+    config = write_client_config(STATE, plan.cloud, plan.region)
+    if settings.cloud is None or settings.cloud.auth != "config":
+        return config
+    text = config.config_file.read_text().replace(f"[{config.profile}]", f"[{settings.cloud.profile}]")
+    settings.cloud.config_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_secret(settings.cloud.config_file, text)
+    return replace(config, config_file=settings.cloud.config_file, profile=settings.cloud.profile)
 
 
 def _start_everything(plan: InternetPlan, environment: dict[str, str]) -> None:

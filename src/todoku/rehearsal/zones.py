@@ -110,6 +110,8 @@ def spf_for(region: str) -> str:
 
 
 def _server(plan: InternetPlan) -> Iterable[Record]:
+    if any(_within(plan.hostname, zone) for zone in plan.empty_zones):
+        return []  # it is to be published like everything else
     return [_address(plan.hostname, address) for address in plan.addresses]
 
 
@@ -215,7 +217,8 @@ def _reverse_zone(pointer: str) -> str:
 
 def _zone_names(plan: InternetPlan, everything: Iterable[Record]) -> list[str]:
     """The root, then every zone, each once. A host that lies in none of them gets a zone of its own."""
-    names = [".", *(domain.name for domain in plan.domains), *_WORLDS_OWN[:-1]]
+    ours = (*plan.empty_zones, *(domain.name for domain in plan.domains))
+    names = [".", *ours, *_WORLDS_OWN[:-1]]
     names += [_reverse_zone(record.name) for record in everything if record.type == "PTR"]
     for host in (plan.hostname, plan.relay_hostname):
         if _zone_of(host, names) == ".":
@@ -235,7 +238,7 @@ def _within(name: str, zone: str) -> bool:
 
 
 def _refuse_collisions(plan: InternetPlan) -> None:
-    for name in (plan.hostname, *(domain.name for domain in plan.domains)):
+    for name in (plan.hostname, *plan.empty_zones, *(domain.name for domain in plan.domains)):
         for taken in _WORLDS_OWN:
             if _within(name, taken):
                 raise NameTakenError(

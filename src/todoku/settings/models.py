@@ -159,11 +159,15 @@ class Relay(Frozen):
         "password on the second, both exactly as they are. Nobody else may be able to read it: chmod 600.",
         examples=[str(CREDENTIAL_FILE)],
     )
+    spf_include: Annotated[tuple[DomainName, ...], *OneOrSeveral] = Field(
+        (),
+        description="What the domains' SPF records have to include for the relay. Needed only where Oracle does "
+        "not publish it for the region.",
+        examples=[["ap.rp.oracleemaildelivery.com"]],
+    )
     plan: RelayPlan = Field(
         RelayPlan(),
-        description="The limits of your Oracle account; those of the free plan unless you say otherwise. "
-        "They are "
-        "kept here, so that the relay does not have to refuse.",
+        description="The limits of your Oracle account; those of the free plan unless you say otherwise.",
     )
 
     @property

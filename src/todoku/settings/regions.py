@@ -75,6 +75,28 @@ _REGIONS = {
 }
 
 
+# Oracle's page about SPF: one name for each group of commercial regions, by the first part of the region's id.
+# It does not say to which group the Middle East, Africa and Israel belong, so they get the record that it
+# gives for all commercial regions.
+_SPF_AMERICAS = "rp.oracleemaildelivery.com"
+_SPF_ASIA_PACIFIC = "ap.rp.oracleemaildelivery.com"
+_SPF_EUROPE = "eu.rp.oracleemaildelivery.com"
+_SPF_GROUPS = {
+    **dict.fromkeys(("ca", "mx", "sa", "us"), (_SPF_AMERICAS,)),
+    "ap": (_SPF_ASIA_PACIFIC,),
+    **dict.fromkeys(("eu", "uk"), (_SPF_EUROPE,)),
+}
+_SPF_ALL = (_SPF_AMERICAS, _SPF_ASIA_PACIFIC, _SPF_EUROPE)
+# The same page's examples for other realms. They do not follow from the realm's domain (oc8), so the realms
+# that it does not list, the government ones among them, are not here.
+_SPF_REALMS = {
+    "oc8": ("rp.email.oci.jpsovereigncloud.jp",),
+    "oc19": ("rp.email.oci.oraclecloud.eu",),
+    "oc23": ("rp.email.oci.oraclecloud23.com",),
+    "oc35": ("rp.email.oci.oraclecloud35.com",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """One region: `id` is what people write ("ap-tokyo-1"), `key` Oracle's short name for it ("nrt")."""
@@ -91,6 +113,13 @@ class Region:
         Seen for kix, iad, zrh, arn, yyz and nrt, and taken to hold for all of oc1; unknown (None) elsewhere.
         """
         return f"{self.key}1" if self.realm == COMMERCIAL else None
+
+    @property
+    def spf_include(self) -> tuple[str, ...]:
+        """The names that SPF has to include so that Email Delivery in this region may send; none if unknown."""
+        if self.realm == COMMERCIAL:
+            return _SPF_GROUPS.get(self.id.partition("-")[0], _SPF_ALL)
+        return _SPF_REALMS.get(self.realm, ())
 
     @property
     def relay_host(self) -> str | None:

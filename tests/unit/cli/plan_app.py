@@ -80,7 +80,8 @@ class Folder:
 
 
 def app(folder: Path) -> typer.Typer:
-    desired.stages = lambda settings: SCENARIOS[(settings / "scenario").read_text()](settings)
+    desired.notes = lambda _settings: ()
+    desired.stages = lambda settings, _wishes=None: SCENARIOS[(settings / "scenario").read_text()](settings)
     commands.LOCK = folder / "run" / "apply.lock"
     commands.JOURNAL = folder / "run" / "apply.journal"
     made = typer.Typer(pretty_exceptions_enable=False)

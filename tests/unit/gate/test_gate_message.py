@@ -80,10 +80,9 @@ def test_the_mail_server_ends_up_with_the_headers_the_rules_saw(received, wanted
     block = told(made, received)
     place = block.index(("Received", " ours"))
     inserted = [h for h in block if h != ("Received", " ours")]
-    assert inserted == seen or sorted(inserted) == sorted(seen)  # ours between theirs go to the end
+    assert inserted == seen
     kept = {header.origin for header in made.headers if header.origin >= 0}
     if kept:
-        assert inserted == seen
         assert place == next(i for i, header in enumerate(made.headers) if header.origin >= 0)
 
 
@@ -151,6 +150,12 @@ def test_a_header_is_unfolded_for_reading_and_raw_for_signatures():
         lambda: AddHeader("X Y", ""),
         lambda: AddHeader("X:", ""),
         lambda: DeleteHeader(""),
+        lambda: AddHeader("X", "a\nBcc: b@c.test"),
+        lambda: AddHeader("X", "a\r\n"),
+        lambda: InsertHeader("X", "a\0"),
+        lambda: ChangeHeader("X", " "),
+        lambda: ChangeSender("a@b.test\r\nRCPT TO:<c@d.test>"),
+        lambda: AddRecipient("a\0@b.test"),
     ],
 )
 def test_what_cannot_be_said_cannot_be_decided(make):

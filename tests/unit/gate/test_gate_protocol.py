@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mta_side import connect, content, envelope, negotiate, packet, split, strings
 
 from todoku.gate import events
+from todoku.gate.decision import PASS
 from todoku.gate.protocol import LARGEST_PACKET, Action, Decoder, ProtocolError, Step, agree, wanted_steps
 from todoku.gate.rule import Placed, RuleSet, Stage
 
@@ -39,7 +41,7 @@ def test_where_the_stream_is_cut_makes_no_difference(cuts):
     decoder = Decoder()
     found = [
         event
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in itertools.pairwise(edges)
         for event in decoder.receive(memoryview(MESSAGE)[start:end])
     ]
     assert found == Decoder().receive(MESSAGE)
@@ -89,8 +91,8 @@ def test_what_is_kept_never_exceeds_one_packet():
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (struct.pack(">I", LARGEST_PACKET + 1), "a packet of"),
-        (struct.pack(">I", 0), "a packet of 0 bytes"),
+        (struct.pack(">I", LARGEST_PACKET + 1) + b"B", "a packet of"),
+        (struct.pack(">I", 0) + b"A", "a packet of 0 bytes"),
         (packet("Z"), "unknown command 'Z'"),
         (packet("M", b"<a@b.test>"), "mail: the last string is not terminated"),
         (packet("L", strings("Subject")), "not a name and a value"),
@@ -139,9 +141,13 @@ def test_nothing_is_agreed_that_was_not_offered(version, actions, steps):
     assert len(payload) == 12 or agreed.actions & Action.SET_MACROS
 
 
+def _pass(_message):
+    return PASS
+
+
 def test_only_stages_with_rules_cost_a_round_trip():
     def rules(*stages):
-        return RuleSet(Placed(stage, "", lambda message: None) for stage in stages).steps
+        return RuleSet(Placed(stage, "", _pass) for stage in stages).steps
 
     every = Step(0)
     for step in Step:

@@ -116,7 +116,7 @@ def test_a_stopped_program_is_started(host: Host) -> None:
 
 
 def test_a_program_that_cannot_be_known_is_refused_in_words(host: Host) -> None:
-    with pytest.raises(SupervisorError, match="(start|stop)Process todoku-postfix"):
+    with pytest.raises(SupervisorError, match=r"(start|stop)Process todoku-postfix"):
         Supervisord().restart(host, "postfix")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -192,8 +193,13 @@ def play(
 
 @pytest.fixture
 def unused_port() -> int:
+    import random
     import socket
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.1.25", 0))
-        return int(probe.getsockname()[1])
+    # Below the ports that connections get, so that none of theirs is in the way of a listener.
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
+            for address in (RECEIVER, OUTSIDE):
+                probes.enter_context(socket.socket()).bind((address, port))
+            return port
+    raise AssertionError("no port is free")

@@ -391,7 +391,7 @@ def test_mail_arrives_with_spf_dkim_dmarc_tls_and_reverse_dns_in_order(play):
             "dmarc": {"result": "pass", "policy": "reject", "domain": "hoge.example"},
             "iprev": {"result": "pass", "name": "aib29agh025.nrt1.oracleemaildelivery.com"},
         }
-        [relayed] = around.relay.seen.relayed
+        [relayed] = await until(lambda: around.relay.seen.relayed)
         assert (relayed.action, relayed.tls, relayed.tls_verified) == ("relay", True, True)
 
     play(scene)

@@ -1,0 +1,168 @@
+"""Taking away what Todoku made in the cloud, and nothing else, in the opposite order of making it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from todoku.cloud.client import Cloud
+from todoku.cloud.dkim import delete_key
+from todoku.cloud.return_path import delete_path
+from todoku.cloud.senders import delete_sender, domain_of
+from todoku.cloud.smtp_credential import delete_credential, description_of
+from todoku.cloud.values import EmailDomain, Group, Policy, User
+from todoku.plan.resource import ChangeFailed
+from todoku.settings import Settings
+from todoku.settings.models import Cloud as CloudSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One thing that Todoku made, and how to delete it."""
+
+    what: str
+    delete: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What would be deleted, in order, and what stays, with the reason."""
+
+    things: tuple[Thing, ...]
+    kept: tuple[str, ...]
+
+
+def made(settings: Settings, client: Cloud) -> Made:
+    """What Todoku made for these settings. Raises CloudError."""
+    cloud = settings.cloud
+    if cloud is None:
+        return Made((), ())
+    things: list[Thing] = []
+    kept: list[str] = []
+    names = tuple(domain.name for domain in settings.domains)
+    _senders(names, client, things, kept)
+    for name in names:
+        domain = client.email_domain(name)
+        if domain is not None:
+            _domain(domain, client, things, kept)
+    if cloud.manage_iam:
+        _people(settings, cloud, client, things, kept)
+    return Made(tuple(things), tuple(kept))
+
+
+def destroy(found: Made, tell: Callable[[str], None]) -> tuple[tuple[str, ChangeFailed], ...]:
+    """Delete one thing after the other; those that could not be deleted, each with the reason."""
+    failed = []
+    for thing in found.things:
+        try:
+            thing.delete()
+        except ChangeFailed as error:
+            failed.append((thing.what, error))
+        else:
+            tell(thing.what)
+    return tuple(failed)
+
+
+def _senders(names: Sequence[str], client: Cloud, things: list[Thing], kept: list[str]) -> None:
+    for sender in client.senders():
+        if domain_of(sender.address) not in names:
+            continue
+        if sender.ours:
+            things.append(Thing(f"approved sender {sender.address}", partial(delete_sender, sender, client)))
+        else:
+            kept.append(f"approved sender {sender.address}: not made by Todoku")
+
+
+def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[str]) -> None:
+    """Its return paths, its keys, itself: unless something in it was not made by Todoku."""
+    foreign = any(not sender.ours and domain_of(sender.address) == domain.name for sender in client.senders())
+    for path in client.return_paths(domain):
+        if path.ours:
+            things.append(Thing(f"return path {path.name}", partial(delete_path, domain, path, client)))
+        else:
+            foreign = True
+            kept.append(f"return path {path.name}: not made by Todoku")
+    for key in client.dkims(domain):
+        what = f"DKIM key {key.selector} of {domain.name}"
+        if key.ours:
+            things.append(Thing(what, partial(delete_key, domain, key, client)))
+        else:
+            foreign = True
+            kept.append(f"{what}: not made by Todoku")
+    if domain.ours and not foreign:
+        things.append(Thing(f"email domain {domain.name}", partial(_delete_domain, domain, client)))
+    else:
+        reason = "something in it was not made by Todoku" if domain.ours else "not made by Todoku"
+        kept.append(f"email domain {domain.name}: {reason}")
+
+
+def _delete_domain(domain: EmailDomain, client: Cloud) -> None:
+    def empty() -> bool:
+        return not client.dkims(domain) and not client.return_paths(domain)
+
+    # What happens to a domain that still has keys is not documented.
+    client.forget("return-path")
+    client.wait("dkim", empty, 30.0)
+    client.delete(
+        "email-domain",
+        lambda: client.api.delete_email_domain(domain),
+        lambda: next((each for each in client.email_domains() if each.id == domain.id), None),
+    )
+
+
+def _people(
+    settings: Settings, cloud: CloudSettings, client: Cloud, things: list[Thing], kept: list[str]
+) -> None:
+    user, group = client.user(cloud.user), client.group(cloud.group)
+    foreign = _credentials(user, settings.hostname, client, things, kept) if user is not None else False
+    for policy in client.policies(cloud.compartment):
+        if policy.name == cloud.group and policy.ours:
+            things.append(Thing(f"policy {policy.name}", partial(_delete_policy, policy, client)))
+    if user is not None and group is not None and client.is_member(user, group) and (user.ours or group.ours):
+        what = f"membership of {user.name} in {group.name}"
+        things.append(Thing(what, partial(_leave, user, group, client)))
+    if user is not None and user.ours and not foreign:
+        things.append(Thing(f"user {user.name}", partial(_delete_user, user, client)))
+    elif user is not None:
+        kept.append(
+            f"user {user.name}: {'it has a credential that is' if user.ours else ''} not ours".strip()
+        )
+    if group is not None and group.ours:
+        things.append(Thing(f"group {group.name}", partial(_delete_group, group, client)))
+    elif group is not None:
+        kept.append(f"group {group.name}: not made by Todoku")
+
+
+def _credentials(user: User, hostname: str, client: Cloud, things: list[Thing], kept: list[str]) -> bool:
+    """Those of this host; whether there are others."""
+    foreign = False
+    for credential in client.smtp_credentials(user):
+        what = f"SMTP credential {credential.username}"
+        if credential.description == description_of(hostname):
+            things.append(Thing(what, partial(delete_credential, user, credential, client)))
+        else:
+            foreign = True
+            kept.append(f"{what}: not made by Todoku for this host")
+    return foreign
+
+
+def _delete_policy(policy: Policy, client: Cloud) -> None:
+    def find() -> Policy | None:
+        return next((each for each in client.policies(policy.compartment) if each.id == policy.id), None)
+
+    client.delete("policy", lambda: client.api.delete_policy(policy), find)
+
+
+def _leave(user: User, group: Group, client: Cloud) -> None:
+    client.delete(
+        "member", lambda: client.api.leave(user, group), lambda: client.is_member(user, group) or None
+    )
+
+
+def _delete_user(user: User, client: Cloud) -> None:
+    client.delete("user", lambda: client.api.delete_user(user), lambda: client.user(user.name))
+
+
+def _delete_group(group: Group, client: Cloud) -> None:
+    client.delete("group", lambda: client.api.delete_group(group), lambda: client.group(group.name))

@@ -1,0 +1,315 @@
+"""Publishing through dns-lexicon: every provider that it knows.
+
+Lexicon thinks in single records, and its providers differ in what they want to hear (quotes, final dots, where
+the MX preference goes). Shown with a real server: PowerDNS. For the others this follows their code, and what
+went wrong shows when the authoritative servers are asked afterwards.
+
+Nothing of lexicon is called through its client, which looks names up in a downloaded list, and nothing by
+`update_record`, which with some providers makes a second record instead of changing the first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from todoku.dns import namecheap
+from todoku.dns.publisher import (
+    ChangedMeanwhile,
+    Found,
+    Listing,
+    Published,
+    Publisher,
+    PublisherFailed,
+    Replacement,
+)
+from todoku.dns.secret import SecretError, private_text
+from todoku.dns.text import encoded, plain, presentation
+from todoku.settings.models import Dns
+
+T = TypeVar("T")
+
+_SECONDS = 90.0  # lexicon itself waits without a bound
+# Providers that take a TXT value as it stands in a zone file: unquoted, its words would become strings.
+_ZONE_FILE_TEXT = frozenset({"ddns", "localzone", "oci"})
+# ... and those that put the quotes around it themselves, but do not cut a long one.
+_LONG_TEXT_IN_STRINGS = _ZONE_FILE_TEXT | {"powerdns"}
+# Providers that want the MX preference as an option of its own, not in front of the host.
+_PREFERENCE_APART = frozenset(
+    {"arvancloud", "cloudflare", "cloudns", "conoha", "dnsimple", "dnsservices", "dynu", "easyname", "euserv"}
+    | {"exoscale", "gransy", "henet", "hostingde", "httpnet", "infoblox", "mythicbeasts", "namecom", "netcup"}
+    | {"online", "plesk", "porkbun", "regfish", "safedns", "vultr", "zonomi"}
+)
+# PowerDNS's identifiers break at a "/", which every SPF network has; it finds records by their content.
+_BY_CONTENT = frozenset({"powerdns"})
+
+
+class Provider(Protocol):
+    """What every provider of lexicon can do."""
+
+    def authenticate(self) -> None: ...
+    def cleanup(self) -> None: ...
+    def list_records(self) -> list[dict[str, Any]]: ...
+    def create_record(self, rtype: str, name: str, content: str) -> bool: ...
+    def delete_record(
+        self, identifier: str | None, rtype: str | None, name: str | None, content: str | None
+    ) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A provider and the options that it wants: user names, tokens, addresses."""
+
+    provider: str
+    options: Mapping[str, str] = field(repr=False)
+
+    @staticmethod
+    def of(settings: Dns) -> Account:
+        """From the settings; reads the credential file. Raises PublisherFailed."""
+        assert settings.provider and settings.credential_file, "the rules require them"  # noqa: S101
+        try:
+            text = private_text(settings.credential_file)
+        except SecretError as error:
+            raise PublisherFailed(f"the DNS provider's credential: {error}") from None
+        options = _options(text, settings.provider, str(settings.credential_file))
+        _refuse_cleartext(options, str(settings.credential_file))
+        return Account(settings.provider, options)
+
+    def hide(self, message: str) -> str:
+        """`message` without any of the options' values: addresses in messages can contain tokens."""
+        for value in sorted(self.options.values(), key=len, reverse=True):
+            if len(value) >= 6:
+                message = message.replace(value, "***")
+        return message
+
+
+class LexiconPublisher(Publisher):
+    """A zone at a provider that dns-lexicon knows."""
+
+    def __init__(self, account: Account, ttl: int) -> None:
+        self._account = account
+        self._ttl = ttl
+        self._listing = Listing(self._fetch)
+
+    def look(self, zone: str, name: str, type_: str) -> Found:
+        return self._listing.found(zone, name, type_)
+
+    def size(self, zone: str) -> int | None:
+        return self._listing.size(zone)
+
+    def zone_of(self, name: str) -> str | None:  # noqa: ARG002 - providers are asked by zone
+        return None
+
+    def apply(self, zone: str, replacement: Replacement) -> None:
+        with self._listing.lock(zone):
+            self._listing.forget(zone)
+            there = self._listing.found(zone, replacement.name, replacement.type)
+            if sorted(there.values) != sorted(record.value for record in replacement.before):
+                raise ChangedMeanwhile(replacement.name, replacement.type)
+            try:
+                self._carry_out(zone, replacement, there)
+            finally:
+                self._listing.forget(zone)
+
+    def _carry_out(self, zone: str, replacement: Replacement, there: Found) -> None:
+        if self._account.provider == "namecheap":
+            self._with(zone, replacement.common_ttl, lambda p: namecheap.replace(p, zone, replacement))
+            return
+        gone = {record.value for record in replacement.remove}
+        remove = [record for record in there.records if record.value in gone]
+
+        def run(provider: Provider) -> None:
+            steps: list[Callable[[], object]] = [
+                lambda value=value: self._create(provider, zone, replacement, value)  # type: ignore[misc]
+                for value in replacement.add
+            ]
+            removals: list[Callable[[], object]] = [
+                lambda record=record: self._delete(provider, record)  # type: ignore[misc]
+                for record in remove
+            ]
+            # New before old: if we are cut off in between, nothing is lost. A name has only one CNAME.
+            for step in (removals + steps) if replacement.type == "CNAME" else (steps + removals):
+                step()
+
+        self._with(zone, replacement.common_ttl, run)
+
+    def _create(self, provider: Provider, zone: str, replacement: Replacement, value: str) -> None:
+        content = self._content(replacement.type, value)
+        if not provider.create_record(replacement.type, f"{replacement.name}.", content):
+            raise PublisherFailed(
+                f"{self._account.provider} did not create the {replacement.type} record of {replacement.name} "
+                f"in {zone}, and gave no reason"
+            )
+
+    def _delete(self, provider: Provider, record: Published) -> None:
+        by_content = self._account.provider in _BY_CONTENT
+        # The final dot is cut off when records are listed, and without it the zone is appended again.
+        content = presentation(record.type, record.value) if record.type == "CNAME" else record.raw
+        handle = None if by_content else record.handle or None
+        provider.delete_record(handle, record.type, f"{record.name}.", content)
+
+    def _content(self, type_: str, value: str) -> str:
+        name = self._account.provider
+        if type_ == "TXT":
+            quoted = name in (_ZONE_FILE_TEXT if len(encoded(value)) <= 255 else _LONG_TEXT_IN_STRINGS)
+            return presentation(type_, value) if quoted else value
+        content = presentation(type_, value)
+        return content.split()[-1] if type_ == "MX" and name in _PREFERENCE_APART else content
+
+    def _fetch(self, zone: str) -> tuple[Published, ...]:
+        records = self._with(zone, self._ttl, lambda provider: provider.list_records())
+        return tuple(_published(record, zone) for record in records)
+
+    def _with(self, zone: str, ttl: int, use: Callable[[Any], T]) -> T:
+        """What `use` returns for a provider that is logged in. Raises PublisherFailed."""
+
+        def run() -> T:
+            provider = _provider(self._account, zone, ttl)
+            provider.authenticate()
+            try:
+                return use(provider)
+            finally:
+                provider.cleanup()
+
+        try:
+            return _bounded(run, _SECONDS)
+        except PublisherFailed:
+            raise
+        except TimeoutError:
+            raise PublisherFailed(
+                f"{self._account.provider} did not answer within {_SECONDS:g} s; look whether it is up, then run "
+                "it again"
+            ) from None
+        except Exception as error:
+            # Ninety providers, each with its own exceptions. Not chained: their texts can contain tokens.
+            said = self._account.hide(f"{type(error).__name__}: {error}")
+            raise PublisherFailed(
+                f"{self._account.provider} refused or failed for the zone {zone}: {said}. Look at the credential "
+                "file, what it may do, and whether the zone is in that account"
+            ) from None
+
+
+def _provider(account: Account, zone: str, ttl: int) -> Provider:
+    try:
+        module = importlib.import_module(f"lexicon._private.providers.{account.provider}")
+        config = importlib.import_module("lexicon.config")
+    except ImportError as error:
+        if error.name in ("lexicon", f"lexicon._private.providers.{account.provider}"):
+            raise PublisherFailed(
+                f"dns-lexicon has no provider {account.provider} (dns.provider), or is not installed: "
+                "`pip install 'todoku[lexicon]'`, and see its list of providers for the name"
+            ) from None
+        raise PublisherFailed(
+            f"the provider {account.provider} needs one more package: `pip install "
+            f"'dns-lexicon[{account.provider}]'` ({error})"
+        ) from None
+    resolver = config.ConfigResolver().with_dict(
+        {
+            "provider_name": account.provider,
+            "domain": zone,
+            "ttl": ttl,
+            "priority": "10",
+            account.provider: dict(account.options),
+        }
+    )
+    provider: Provider = module.Provider(resolver)
+    _keep_absolute_names(provider)
+    return provider
+
+
+def _keep_absolute_names(provider: Any) -> None:
+    """Make a name with a final dot absolute, also outside the zone.
+
+    Lexicon appends the zone to the target of a CNAME that lies elsewhere (PowerDNS, deSEC, rcodezero, ...).
+    """
+    fqdn, full = provider._fqdn_name, provider._full_name
+    provider._fqdn_name = lambda name: name if name.endswith(".") else fqdn(name)
+    provider._full_name = lambda name: name.rstrip(".") if name.endswith(".") else full(name)
+
+
+def _published(record: Mapping[str, Any], zone: str) -> Published:
+    type_, content = str(record["type"]), str(record["content"])
+    name = str(record["name"]).rstrip(".").lower()
+    if name in ("", "@", f"@.{zone}"):
+        name = zone
+    elif name != zone and not name.endswith(f".{zone}"):
+        name = f"{name}.{zone}"
+    value = plain(type_, content)
+    if type_ == "MX" and len(content.split()) == 1:
+        value = f"{_preference(record)} {plain('CNAME', content)}"
+    return Published(name, type_, value, _number(record.get("ttl")), content, str(record.get("id") or ""))
+
+
+def _preference(record: Mapping[str, Any]) -> int:
+    options = record.get("options")
+    mx = options.get("mx") if isinstance(options, dict) else None
+    apart = mx.get("priority") if isinstance(mx, dict) else record.get("priority")
+    return _number(apart) if apart is not None else 10
+
+
+def _number(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        return 0
+
+
+def _options(text: str, provider: str, file: str) -> dict[str, str]:
+    """The KEY=VALUE lines of a credential file. Values are kept byte for byte."""
+    options: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or not key.strip():
+            raise PublisherFailed(f"{file}, line {number}: has to be KEY=VALUE, as in auth_token=...")
+        # As an option of lexicon's command (--auth-token) or as its variable (LEXICON_NAMECHEAP_AUTH_TOKEN).
+        name = key.strip().lower().lstrip("-").replace("-", "_").removeprefix(f"lexicon_{provider}_")
+        options[name] = value
+    if not options:
+        raise PublisherFailed(f"{file} is empty: write the options of {provider} as KEY=VALUE lines")
+    return options
+
+
+def _refuse_cleartext(options: Mapping[str, str], file: str) -> None:
+    for name, value in options.items():
+        parts = urlsplit(value) if value.lower().startswith("http://") else None
+        if parts is not None and not _is_this_machine(parts.hostname or ""):
+            raise PublisherFailed(
+                f"{file}: {name} begins with http://, so that the credential would cross the network readable: "
+                "write https://"
+            )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bounded(call: Callable[[], T], seconds: float) -> T:
+    """What `call` returns; raises TimeoutError after `seconds`, and leaves it to itself then."""
+    result: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="lexicon", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError
+    if raised:
+        raise raised[0]
+    return result[0]

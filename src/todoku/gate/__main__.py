@@ -1,0 +1,64 @@
+"""`python -m todoku.gate`: the gate in the foreground, for systemd (Type=notify) and supervisord alike."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from todoku.gate.context import Context
+from todoku.gate.listener import CannotListen
+from todoku.gate.rule import RuleSet
+from todoku.gate.rules import ORDER
+from todoku.gate.server import SPOOL, Options, serve
+
+SOCKET = Path("/var/spool/postfix/todoku/gate")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 stopped as told, 1 cannot listen, 2 wrong usage or settings."""
+    from todoku.settings import DEFAULT_PATH, SettingsError, load
+
+    options = _parser(DEFAULT_PATH).parse_args(arguments)
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=stamp + "todoku-gate[%(process)d] %(levelname)s: %(message)s",
+    )
+    try:
+        return serve(
+            Options(
+                socket=options.socket,
+                workers=options.workers,
+                group=options.group or None,
+                spool=options.spool,
+            ),
+            RuleSet(ORDER),
+            lambda: Context(settings=load(options.config)),
+        )
+    except (SettingsError, CannotListen) as error:
+        print(f"todoku-gate: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+
+
+def _parser(settings_path: Path) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="todoku-gate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=settings_path, help="the settings file (%(default)s)")
+    parser.add_argument(
+        "--socket", type=Path, default=SOCKET, help="where Postfix finds the gate (%(default)s)"
+    )
+    parser.add_argument(
+        "--group", default="postfix", help='who may use the socket; "" leaves its group alone'
+    )
+    parser.add_argument(
+        "--workers", type=int, default=min(4, max(2, os.cpu_count() or 2)), help="(%(default)s)"
+    )
+    parser.add_argument("--spool", type=Path, default=SPOOL, help="folder of large bodies (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

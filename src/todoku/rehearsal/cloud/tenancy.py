@@ -1,0 +1,253 @@
+"""The tenancy: compartments, people, groups, policies, credentials and keys; and who may do what.
+
+It starts as Oracle hands one over: an administrator in the group Administrators, whose policy is
+"manage all-resources in tenancy", and one compartment. Permissions are really evaluated, the
+administrators' too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from todoku.rehearsal.internet_plan import CloudPlan
+
+from .api import Principal
+from .clock import Clock
+from .entries import Entry, Shelf, Timing, ocid
+from .errors import not_found
+from .policies import Condition, Statement, parse
+
+ADMINISTRATORS = "Administrators"
+
+
+@dataclass(slots=True, kw_only=True)
+class User(Entry):
+    """A person or a program."""
+
+    email: str | None = None
+    capabilities: dict[str, bool] = field(default_factory=dict)
+
+    def can(self, capability: str) -> bool:
+        """Capabilities are on until they are switched off."""
+        return self.capabilities.get(capability, True)
+
+
+@dataclass(slots=True, kw_only=True)
+class DynamicGroup(Entry):
+    """Instances, chosen by a rule."""
+
+    rule: str
+    condition: Condition
+
+
+@dataclass(slots=True, kw_only=True)
+class Membership(Entry):
+    """A user in a group."""
+
+    user: str
+    group: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Policy(Entry):
+    """Statements, attached to a compartment."""
+
+    statements: tuple[str, ...]
+    parsed: tuple[Statement, ...]
+    effective: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class SmtpCredential(Entry):
+    """`name` is the user name for SMTP."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A public key for signing requests."""
+
+    fingerprint: str
+    user: str
+    pem: str
+    key: rsa.RSAPublicKey
+    created: float
+
+
+@dataclass(slots=True)
+class Tenancy:
+    """Everything of IAM, and the rules over it."""
+
+    plan: CloudPlan
+    clock: Clock
+    timing: Timing
+    compartments: Shelf[Entry] = field(default_factory=Shelf)
+    users: Shelf[User] = field(default_factory=Shelf)
+    groups: Shelf[Entry] = field(default_factory=Shelf)
+    dynamic_groups: Shelf[DynamicGroup] = field(default_factory=Shelf)
+    memberships: Shelf[Membership] = field(default_factory=Shelf)
+    policies: Shelf[Policy] = field(default_factory=Shelf)
+    credentials: Shelf[SmtpCredential] = field(default_factory=Shelf)
+    api_keys: dict[str, ApiKey] = field(default_factory=dict)  # keyId -> key
+
+    @classmethod
+    def fresh(cls, plan: CloudPlan, clock: Clock, timing: Timing) -> Tenancy:
+        """As it is handed over."""
+        self = cls(plan, clock, timing)
+        then = clock.now() - 3600
+
+        def base(name: str, identifier: str) -> dict[str, str | float]:
+            where = "" if identifier == plan.tenancy else plan.tenancy
+            about = f"{name} of the rehearsal"
+            return {
+                "id": identifier,
+                "compartment": where,
+                "name": name,
+                "description": about,
+                "created": then,
+                "ready": then,
+            }
+
+        self.compartments.put(Entry(**base("rehearsal", plan.tenancy)))  # type: ignore[arg-type]
+        self.compartments.put(Entry(**base(plan.compartment_name, plan.compartment)))  # type: ignore[arg-type]
+        user = User(**base(plan.user_name, plan.user), email="root@administrator.example")  # type: ignore[arg-type]
+        group = Entry(**base(ADMINISTRATORS, ocid("group")))  # type: ignore[arg-type]
+        self.users.put(user)
+        self.groups.put(group)
+        member = base("", ocid("groupmembership"))
+        self.memberships.put(Membership(**member, user=user.id, group=group.id))  # type: ignore[arg-type]
+        statement = f"ALLOW GROUP {ADMINISTRATORS} to manage all-resources IN TENANCY"
+        policy = base("Tenant Admin Policy", ocid("policy"))
+        self.policies.put(Policy(**policy, statements=(statement,), parsed=(parse(statement),)))  # type: ignore[arg-type]
+        private = serialization.load_pem_private_key(plan.api_private_key.encode(), password=None)
+        self.add_key(plan.user, public_pem(private.public_key()))  # type: ignore[arg-type]
+        return self
+
+    # -- keys
+
+    def add_key(self, user: str, pem: str) -> ApiKey:
+        """Another key of `user`. Raises ValueError when it is no RSA public key in PEM."""
+        key = serialization.load_pem_public_key(pem.encode())
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise ValueError("the key has to be RSA")
+        api_key = ApiKey(fingerprint(key), user, pem, key, self.clock.now())
+        self.api_keys[f"{self.plan.tenancy}/{user}/{api_key.fingerprint}"] = api_key
+        return api_key
+
+    # -- who may do what
+
+    def require(
+        self,
+        principal: Principal,
+        verb: str,
+        resource_type: str,
+        compartment: str,
+        target: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises `ApiError` 404 unless a policy allows it."""
+        if not self.may(principal, verb, resource_type, compartment, target):
+            raise not_found()
+
+    def may(
+        self,
+        principal: Principal,
+        verb: str,
+        resource_type: str,
+        compartment: str,
+        target: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Whether some statement allows `verb` on `resource_type` in the compartment (OCID)."""
+        now = self.clock.now()
+        variables = {"request.user.id": principal.id, "target.compartment.id": compartment, **(target or {})}
+        return any(
+            statement.covers(verb, resource_type)
+            and self._is_meant(statement, principal)
+            and self._reaches(statement, policy.compartment, compartment)
+            and (statement.condition is None or statement.condition.holds(variables))
+            for policy in self.policies.alive()
+            if policy.effective <= now
+            for statement in policy.parsed
+        )
+
+    def _is_meant(self, statement: Statement, principal: Principal) -> bool:
+        if statement.subject == "any-user":
+            return True
+        wanted = {name.lower() for name in statement.names}
+        if statement.subject == "group" and principal.kind == "user":
+            groups: Iterable[Entry] = (
+                self.groups[m.group] for m in self.memberships.alive() if m.user == principal.id
+            )
+        elif statement.subject == "dynamic-group" and principal.kind == "instance":
+            about = {"instance.id": principal.id, "instance.compartment.id": principal.compartment}
+            groups = (group for group in self.dynamic_groups.alive() if group.condition.holds(about))
+        else:
+            return False
+        return any({group.name.lower(), group.id} & wanted for group in groups)
+
+    def _reaches(self, statement: Statement, attached: str, compartment: str) -> bool:
+        above = [entry.id for entry in self.upwards(compartment)]
+        if attached not in above and attached != self.plan.tenancy:
+            return False
+        if statement.compartment is None:
+            return True
+        return any(
+            statement.compartment.lower() in (entry.id, entry.name.lower(), self.path(entry).lower())
+            for entry in self.upwards(compartment)
+        )
+
+    def upwards(self, compartment: str) -> Iterator[Entry]:
+        """The compartment and those around it, outwards."""
+        entry = self.compartments.get(compartment)
+        while entry is not None:
+            yield entry
+            entry = self.compartments.get(entry.compartment)
+
+    def path(self, entry: Entry) -> str:
+        """`outer:inner`, as policies name a compartment."""
+        names = [part.name for part in self.upwards(entry.id) if part.id != self.plan.tenancy]
+        return ":".join(reversed(names))
+
+    # -- credentials for SMTP
+
+    def new_credential(self, user: str) -> tuple[str, str]:
+        """User name and password, in the shapes that are known of the real ones."""
+        suffix = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(2))
+        # 20 printable characters, with every kind of punctuation that a file or shell could mangle.
+        characters = list(secrets.SystemRandom().sample("$:#&![(<.}\"'\\`%~^;=@", 8))
+        characters += [secrets.choice(string.ascii_letters + string.digits) for _ in range(12)]
+        secrets.SystemRandom().shuffle(characters)
+        return f"{user}@{self.plan.tenancy}.{suffix}.com", "".join(characters)
+
+    def usable_credentials(self) -> dict[str, str]:
+        """User name -> password, of those that work now."""
+        now = self.clock.now()
+        return {
+            credential.name: credential.password
+            for credential in self.credentials.values()
+            if credential.state(now) == "ACTIVE"
+            and credential.user in self.users
+            and self.users[credential.user].alive()
+            and self.users[credential.user].can("canUseSmtpCredentials")
+        }
+
+
+def public_pem(key: rsa.RSAPublicKey) -> str:
+    """As PEM text."""
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(encoding, form).decode()
+
+
+def fingerprint(key: rsa.RSAPublicKey) -> str:
+    """MD5 over the DER form, as Oracle's "Required keys" page computes it."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    digest = hashlib.md5(key.public_bytes(encoding, form), usedforsecurity=False).hexdigest()
+    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))

@@ -1,0 +1,132 @@
+# Who may send, and nothing else: a user, a group, one statement. A password is seen by the file alone, and what
+# may not be done by us is told to those who may.
+
+from collections.abc import Iterator
+
+import pytest
+from cloud_fake import COMPARTMENT, TENANCY
+from cloud_tenancy import Tenancy
+
+from todoku.cloud.values import (
+    Policy,
+    SmtpCredential,
+    User,
+)
+from todoku.plan.apply import apply
+
+SENDING = f"Allow group 'Default'/'todoku-senders' to use email-family in compartment id {COMPARTMENT}"
+
+
+@pytest.fixture
+def tenancy() -> Iterator[Tenancy]:
+    return Tenancy()
+
+
+def test_without_the_right_to_make_policies_the_statement_is_told_and_all_else_goes_on(tenancy):
+    tenancy.api.denied = {"create_policy"}
+
+    outcome = tenancy.apply()
+
+    assert not outcome.failed
+    reason = {one.id: one.reason for one in outcome.waits}["iam-policy:todoku-senders"]
+    assert SENDING in reason and "administrator" in reason
+    assert "Allow group YOUR-GROUP to manage" in reason  # what would let Todoku do it
+    assert tenancy.keeper.kept is not None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"allow group TODOKU-SENDERS to use email-family in compartment id {COMPARTMENT}",
+        "Allow group todoku-senders to manage email-family in tenancy",
+        "Allow group 'Default'/'todoku-senders' to use approved-senders in compartment mail",
+    ],
+)
+def test_a_policy_that_allows_as_much_is_enough_whoever_wrote_it(tenancy, statement):
+    tenancy.api.all_policies.append(Policy("p", "theirs", TENANCY, (statement,), False))
+
+    tenancy.apply()
+
+    assert tenancy.api.count("create_policy") == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "Allow group todoku-senders to read email-family in tenancy",
+        "Allow group others to manage email-family in tenancy",
+        "Allow group 'Staff'/'todoku-senders' to manage email-family in tenancy",
+        "Allow group todoku-senders to use email-family in compartment elsewhere",
+        "Allow group todoku-senders to use email-family in tenancy where request.region = 'phx'",
+    ],
+)
+def test_a_policy_that_allows_less_is_not_enough(tenancy, statement):
+    tenancy.api.all_policies.append(Policy("p", "theirs", TENANCY, (statement,), False))
+
+    tenancy.apply()
+
+    assert tenancy.api.count("create_policy") == 1
+
+
+def test_the_statement_has_no_identity_domain_where_the_tenancy_has_none(tenancy):
+    tenancy.api.denied = {"identity_domains"}  # the older IAM does not know the question
+
+    tenancy.apply()
+
+    assert tenancy.api.all_policies[0].statements == (
+        SENDING.replace("'Default'/'todoku-senders'", "todoku-senders"),
+    )
+
+
+def test_two_credentials_of_others_are_named_and_left_alone(tenancy):
+    tenancy.api.users.append(User("u", "todoku-relay", True))
+    tenancy.api.credentials += [
+        SmtpCredential("1", "first@x", "the shop", tenancy.clock.now()),
+        SmtpCredential("2", "second@x", "", tenancy.clock.now()),
+    ]
+
+    outcome = tenancy.apply()
+
+    (failure,) = outcome.failed
+    assert failure.id == "smtp-credential:todoku-relay"
+    assert "first@x (the shop" in failure.reason and "second@x" in failure.reason
+    assert len(tenancy.api.credentials) == 2
+
+
+def test_a_credential_that_cannot_be_stored_is_deleted_again(tenancy):
+    tenancy.keeper.broken = OSError(28, "No space left on device", "/etc/todoku/secrets/relay")
+
+    outcome = tenancy.apply()
+
+    assert any("disk is full" in failure.reason for failure in outcome.failed)
+    assert tenancy.api.credentials == []
+
+
+def test_the_password_is_in_no_plan_and_no_message(tenancy):
+    shown = []
+    plan = tenancy.plan()
+    shown.append(repr(plan))
+    client, items = tenancy.items()
+    apply(items, lambda event: shown.append(repr(event)))
+    shown += [repr(client.outputs.__dict__), repr(items), repr(tenancy.plan())]
+
+    password = tenancy.keeper.kept[1]
+    assert not any(password in text for text in shown)
+
+
+def test_a_user_without_the_capability_is_given_it_only_if_todoku_made_the_user(tenancy):
+    tenancy.api.users.append(User("u", "todoku-relay", True, may_use_smtp=False))
+    assert not tenancy.apply().failed
+    assert tenancy.api.users[0].may_use_smtp
+
+    other = Tenancy()
+    other.api.users.append(User("u", "todoku-relay", False, may_use_smtp=False))
+    (step,) = other.plan().problems
+    assert "capability" in step.problem
+
+
+def test_iam_that_others_manage_is_not_looked_at():
+    tenancy = Tenancy("manage_iam = false\n")
+    tenancy.apply()
+
+    assert not tenancy.api.users and not tenancy.api.groups and not tenancy.api.all_policies

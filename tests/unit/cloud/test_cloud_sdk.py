@@ -1,0 +1,304 @@
+# What the fake cloud of the other tests takes for granted is here done by the official SDK, over TLS with real
+# signatures, against the rehearsal's cloud and its relay: permissions, life cycles, pages, faults and all.
+
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cloud_fake import Keeper, settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rehearsal" / "cloud"))
+from cloud_side import Side, empty, running
+
+from todoku.cloud import credential_rotation, destruction, dkim_rotation
+from todoku.cloud.client import Cloud
+from todoku.cloud.desired import Around, notes, resources
+from todoku.cloud.errors import CloudError, Trouble
+from todoku.cloud.probe import Endpoint, Relay
+from todoku.cloud.retry import Patience
+from todoku.cloud.sdk_api import access_of, open_api
+from todoku.plan.apply import apply
+from todoku.plan.outputs import Outputs, Reference
+from todoku.plan.plan import make
+from todoku.plan.resource import Item
+from todoku.rehearsal import internet_plan as world
+from todoku.rehearsal import pki
+from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.settings import RelayCredential
+
+pytest.importorskip("oci")
+
+
+@pytest.fixture(scope="module")
+def internet():
+    return InternetPlan(
+        hostname="mx.hoge.example",
+        addresses=(world.SERVER,),
+        domains=(),
+        region="ap-tokyo-1",
+        region_code="nrt1",
+        relay_hostname="smtp.email.ap-tokyo-1.oci.oraclecloud.com",
+        credential=None,
+        approved_senders=(),
+        outside_selector="mail",
+        outside_dkim_private_key=pki.generate_dkim_key(),
+        regional_selector="prod-nrt-20240101",
+        regional_dkim_private_key=pki.generate_dkim_key(),
+    )
+
+
+@pytest.fixture
+def side(internet, tmp_path):
+    yield from running(empty(internet), tmp_path)
+
+
+class Organisation:
+    """Settings for the simulated tenancy, this host's file, and runs of the real client against it."""
+
+    def __init__(self, side: Side, **cloud):
+        self.side = side
+        wanted = settings()
+        compartment = side.config.compartment
+        table = wanted.cloud.model_copy(
+            update={"compartment": compartment, "config_file": side.config.config_file} | cloud
+        )
+        self.settings = wanted.model_copy(update={"cloud": table})
+        self.keeper = Keeper()
+        listen = side.relay.server.listens[0]
+        import ssl
+
+        context = lambda: ssl.create_default_context(cafile=side.ca)  # noqa: E731
+        endpoint = Endpoint("127.0.0.1", listen.port, "mx.hoge.example", context)
+        self.relay = Relay(endpoint, lambda: RelayCredential(*self.keeper.kept))
+
+    def client(self):
+        endpoints = {"email": self.side.endpoint, "identity": self.side.endpoint}
+        api = open_api(access_of(self.settings, endpoints))
+        return Cloud(api, Outputs(), Patience(first=0.05, longest=0.2, total=20))
+
+    def items(self, client, **around):
+        around = {"patience": 0.0} | around
+        wanted = resources(self.settings, self.keeper, self.relay, Around(**around))
+        return [Item(resource, client) for resource in wanted]
+
+    def apply(self, **around):
+        client = self.client()
+        outcome = apply(self.items(client, **around), lambda _event: None)
+        outcome.raise_bug()
+        self.outputs = client.outputs
+        return outcome
+
+    def publish(self):
+        """What the DNS room does, while the cloud's resources are waited for."""
+        for resource in ("dkim:hoge.example", "return-path:hoge.example"):
+            name = self.outputs.known(Reference(resource, "name"))
+            if name:
+                self.side.dns.cname(name, self.outputs.known(Reference(resource, "cname")))
+
+    def apply_all(self, **around):
+        """`apply` until nothing waits, with a DNS that publishes."""
+        for _ in range(6):
+            outcome = self.apply(**{"patience": 3.0} | around)
+            assert not outcome.failed, outcome
+            if not outcome.waits:
+                return
+            self.publish()
+        raise AssertionError(outcome)
+
+
+@pytest.fixture
+def organisation(side, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
+    return Organisation(side)
+
+
+def test_from_an_empty_tenancy_to_everything_in_place_and_then_nothing_to_do(organisation):
+    first = organisation.apply(addresses=["alice@hoge.example"])
+    assert not first.failed
+    assert {one.id for one in first.waits} >= {"dkim-active:hoge.example", "return-path-active:hoge.example"}
+
+    organisation.publish()
+    organisation.apply_all(addresses=["alice@hoge.example"])
+
+    client = organisation.client()
+    plan = make(organisation.items(client, addresses=["alice@hoge.example"]))
+    assert plan.empty
+    assert notes(organisation.settings, client, ["alice@hoge.example"]) == ()
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_every_write_may_be_cut_and_nothing_is_made_twice(organisation, cut):
+    organisation.side.switch(rest={"cut": cut, "operation": "create_*", "count": 6})
+
+    organisation.apply_all()
+
+    state = organisation.side.cloud.email["ap-tokyo-1"]
+    assert len([each for each in state.domains.values() if each.alive()]) == 1
+    assert len([each for each in state.dkims.values() if each.alive()]) == 1
+    tenancy = organisation.side.cloud.tenancy
+    assert len([each for each in tenancy.credentials.values() if each.alive()]) == 1
+
+
+def test_a_storm_of_429_is_waited_out(organisation):
+    organisation.side.switch(rest={"status": 429, "count": 6, "operation": "*"})
+
+    assert not organisation.apply().failed
+
+
+def test_pages_are_read_to_the_end(organisation):
+    organisation.apply(addresses=[f"person{number:03}@hoge.example" for number in range(120)])
+
+    assert len(organisation.client().senders()) == 121
+
+
+def test_a_plan_of_many_resources_takes_less_than_two_seconds_with_20_ms_to_the_cloud(organisation):
+    addresses = [f"person{number}@hoge.example" for number in range(30)]
+    organisation.apply_all(addresses=addresses)
+    organisation.side.switch(latency_ms=20)
+
+    began = time.monotonic()
+    plan = make(organisation.items(organisation.client(), addresses=addresses))
+    assert plan.empty
+    assert time.monotonic() - began < 2
+
+
+def test_a_key_and_a_credential_are_rotated_against_the_real_thing(organisation):
+    organisation.apply_all()
+    before = organisation.keeper.kept
+
+    def publish(records):
+        for record in records:
+            organisation.side.dns.cname(record.name, record.cname)
+
+    def visible(record):
+        return bool(organisation.side.dns(record.name, "CNAME"))
+
+    steps = dkim_rotation.Steps(publish=publish, visible=visible, say=lambda _text: None, wait=20)
+    done = dkim_rotation.rotate("hoge.example", organisation.client(), steps)
+    assert done.stage is dkim_rotation.Stage.OLD_REMAINS, done
+    assert done.current == done.old + "-2"
+
+    rotation = credential_rotation.Steps(
+        keeper=organisation.keeper,
+        relay=organisation.relay,
+        reload=lambda: None,
+        say=lambda _text: None,
+        settle=0,
+    )
+    rotated = credential_rotation.rotate("todoku-relay", "mx.hoge.example", organisation.client(), rotation)
+    assert rotated.deleted == (before[0],) and organisation.keeper.kept[0] == rotated.username
+
+
+def test_destroy_takes_away_what_was_made_and_nothing_else(organisation):
+    import oci
+
+    organisation.apply_all(addresses=["alice@hoge.example"])
+    foreign = oci.email.models.CreateSenderDetails(
+        compartment_id=organisation.side.config.compartment, email_address="someone@other.example"
+    )
+    organisation.side.email().create_sender(foreign)
+
+    found = destruction.made(organisation.settings, organisation.client())
+    deleted = []
+    assert destruction.destroy(found, deleted.append) == ()
+
+    client = organisation.client()
+    assert [sender.address for sender in client.senders()] == ["someone@other.example"]
+    assert client.wait("email-domain", lambda: not client.email_domains(), 5, 0.1)
+    assert client.user("todoku-relay") is None and client.group("todoku-senders") is None
+    assert client.policies(organisation.side.config.compartment) == []
+    assert destruction.made(organisation.settings, organisation.client()).things == ()
+
+
+def test_a_missing_right_is_told_as_the_statement_that_is_missing(organisation):
+    import oci
+
+    identity = organisation.side.identity()
+    policies = identity.list_policies(organisation.side.config.tenancy).data
+    statements = [
+        "Allow group Administrators to manage email-family in tenancy",
+        "Allow group Administrators to manage users in tenancy",
+        "Allow group Administrators to manage groups in tenancy",
+        "Allow group Administrators to manage policies in tenancy",
+        "Allow group Administrators to manage credentials in tenancy",
+    ]
+    identity.update_policy(policies[0].id, oci.identity.models.UpdatePolicyDetails(statements=statements))
+
+    outcome = organisation.apply()
+
+    reasons = "\n".join(failure.reason for failure in outcome.failed)
+    compartment = organisation.side.config.compartment
+    assert f"Allow group YOUR-GROUP to read dkims in compartment id {compartment}" in reasons
+
+
+def test_a_wrong_key_is_told(organisation, tmp_path):
+    config = organisation.side.config.config_file
+    other = tmp_path / "other.pem"
+    other.write_text(pki.generate_dkim_key())
+    other.chmod(0o600)
+    text = config.read_text()
+    config.write_text(
+        "\n".join(f"key_file={other}" if "key_file" in line else line for line in text.splitlines())
+    )
+
+    with pytest.raises(CloudError, match="does not accept the API key") as caught:
+        organisation.client().email_domains()
+    assert caught.value.trouble is Trouble.UNKNOWN_CALLER
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("[DEFAULT]", "[OTHER]"), "not complete"),
+        (lambda text: text.replace("user=", "usr="), "not complete"),
+        (
+            lambda text: text.replace("key_file=/", "key_file=/nowhere/"),
+            "key_file|cannot log in|cannot be used",
+        ),
+    ],
+)
+def test_a_config_file_that_is_wrong_is_told_before_anything_is_asked(organisation, change, words):
+    config = organisation.side.config.config_file
+    config.write_text(change(config.read_text()))
+    with pytest.raises(CloudError, match=words) as caught:
+        organisation.client().email_domains()
+    assert caught.value.trouble is Trouble.LOCAL
+
+
+def test_a_config_file_that_is_not_there_is_told(organisation):
+    organisation.side.config.config_file.unlink()
+    with pytest.raises(CloudError, match="oci setup config"):
+        organisation.client().email_domains()
+
+
+def test_iam_is_written_in_the_home_region_and_the_other_one_is_pointed_out(internet, tmp_path, monkeypatch):
+    plan = replace(internet)
+    for side in running(empty(plan, home_region="us-ashburn-1"), tmp_path):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
+        organisation = Organisation(side)
+        client = organisation.client()
+        assert {each.name for each in client.regions() if each.home} == {"us-ashburn-1"}
+        assert any("us-ashburn-1" in note for note in notes(organisation.settings, client))
+        assert client.api._sdk.home_region == "us-ashburn-1"
+
+
+def test_the_sdk_is_not_imported_before_something_is_asked():
+    import subprocess
+
+    modules = "sys, todoku.cloud.desired, todoku.cloud.dkim_rotation, todoku.cli.dkim"
+    code = f"import {modules}; sys.exit('oci' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_threads_ask_only_once(organisation):
+    client = organisation.client()
+    threads = [threading.Thread(target=client.senders) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert organisation.side.switch()["rest_seen"]["operations"].get("list_senders") == 1
