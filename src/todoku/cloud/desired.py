@@ -166,7 +166,9 @@ def _senders(
     for address in every:
         whole = address.startswith("@")
         reason = "anyone in the domain may send" if whole else "until the whole domain can be approved"
-        wanted.append(SenderResource(address=address, reason=reason, soon=min(SOON, around.patience)))
+        wanted.append(
+            SenderResource(address=address, reason=reason, relay=relay, soon=min(SOON, around.patience))
+        )
         wanted.append(
             SenderUsable(
                 address=address,

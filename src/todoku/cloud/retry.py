@@ -85,12 +85,14 @@ class Patience:
         self.repeat(once)
 
     def wait(self, done: Callable[[], bool], bound: float, pause: float) -> bool:
-        """Whether `done` came true within `bound` seconds, asked every `pause` seconds."""
+        """Whether `done` came true within `bound` seconds, asked soon at first, then every `pause` seconds."""
         end = self.clock() + bound
+        step = min(0.2, pause)
         while not done():
-            if self.clock() + pause > end:
+            if self.clock() + step > end:
                 return False
-            self.sleep(pause)
+            self.sleep(step)
+            step = min(2 * step, pause)
         return True
 
     def _pause(self, number: int, error: CloudError) -> float:

@@ -35,6 +35,7 @@ class SenderResource(CloudResource[SenderSeen]):
     """One approved sender: an address, or "@DOMAIN"."""
 
     address: str
+    relay: Relay | None = field(default=None, repr=False, compare=False, hash=False)
 
     @property
     def id(self) -> str:
@@ -57,7 +58,8 @@ class SenderResource(CloudResource[SenderSeen]):
                 f"the approved sender {self.address} is in the state {sender.state}, and Todoku did not make it: "
                 "delete it in the console, then apply again"
             )
-        return SenderSeen(sender, not self.is_whole_domain and covered(self.address, client))
+        missing = sender is None and not self.is_whole_domain
+        return SenderSeen(sender, missing and covered(self.address, client, self.relay))
 
     def differ(self, seen: SenderSeen) -> Change | None:
         sender = seen.sender
@@ -126,7 +128,7 @@ class SenderUsable(CloudResource[UsableSeen]):
     def look(self, client: Cloud) -> UsableSeen:
         sender = client.sender(self.address)
         if sender is None:
-            known = not self.address.startswith("@") and covered(self.address, client)
+            known = not self.address.startswith("@") and covered(self.address, client, self.relay)
             return UsableSeen(Answer(Verdict.ACCEPTED) if known else None)
         if older_than(sender.created, _SETTLED, client.now()):
             return UsableSeen(Answer(Verdict.ACCEPTED))
@@ -201,10 +203,14 @@ def unneeded(client: Cloud, domains: tuple[str, ...], wanted: frozenset[str]) ->
     )
 
 
-def covered(address: str, client: Cloud) -> bool:
-    """Whether the address's whole domain is approved, for long enough that the relay knows it."""
+def covered(address: str, client: Cloud, relay: Relay | None = None) -> bool:
+    """Whether the address's whole domain is approved, and the relay knows it: by its own word, or by now."""
     whole = client.sender(f"@{domain_of(address)}")
-    return whole is not None and whole.state == ACTIVE and older_than(whole.created, _COVERS, client.now())
+    if whole is None or whole.state != ACTIVE:
+        return False
+    if older_than(whole.created, _COVERS, client.now()):
+        return True
+    return relay is not None and relay.takes(spoken(whole.address)).accepted
 
 
 def delete_sender(sender: Sender, client: Cloud) -> None:

@@ -137,7 +137,7 @@ def _start(token: str | None, list_id: str) -> int:
         return 0
     try:
         owner, _, start = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
-        if True:
+        if owner == list_id:
             return int(start)
     except (ValueError, binascii.Error):
         pass

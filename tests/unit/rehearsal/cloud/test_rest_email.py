@@ -154,6 +154,17 @@ def test_a_dkim_is_active_by_its_txt_value_too_and_not_by_another_key(side: Side
     assert side.email().get_dkim(dkim.id).data.lifecycle_state == "ACTIVE"
 
 
+def test_a_cname_to_somewhere_else_is_not_right(side: Side):
+    domain = make_domain(side)
+    dkim = make_dkim(side, domain, publish=False)
+    side.dns.cname(dkim.dns_subdomain_name, dkim.cname_record_value.replace("nrt1", "kix1"))
+    side.switch(advance_s=10)
+    assert side.email().get_dkim(dkim.id).data.lifecycle_state == "NEEDS_ATTENTION"
+    side.dns.cname(dkim.dns_subdomain_name, dkim.cname_record_value.upper())
+    side.switch(advance_s=10)
+    assert side.email().get_dkim(dkim.id).data.lifecycle_state == "ACTIVE"
+
+
 def test_a_record_that_goes_away_stops_the_signing(side: Side):
     domain = make_domain(side)
     dkim = make_dkim(side, domain)
