@@ -19,9 +19,10 @@ from enum import Enum
 from todoku.settings import CredentialError, RelayCredential
 
 _TIMEOUT = 20.0  # seconds for each answer
-_FRESH = 2.0  # seconds for which a refusal is not asked for again
+_FRESH = 0.4  # seconds for which a refusal is not asked for again
 _IN_VAIN = 60.0  # seconds
-_PAUSES = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds; the last one repeats
+# Seconds; the last one repeats. Each refusal brings the relay's throttle nearer, so only the first two are short.
+_PAUSES = (0.5, 1.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 
 class Verdict(Enum):
@@ -153,7 +154,8 @@ class Relay:
                 return Answer(Verdict.NO_LOGIN, str(error))
             given = dict(zip(wanted, ask(self.endpoint, login, wanted)[1:], strict=True))
             self._accepted |= {each for each, answer in given.items() if answer.accepted}
-            self._refused = self.clock(), {a: answer for a, answer in given.items() if not answer.accepted}
+            told = {a: answer for a, answer in given.items() if answer.verdict is not Verdict.NOT_ASKED}
+            self._refused = self.clock(), {a: answer for a, answer in told.items() if not answer.accepted}
             return given[address]
 
     def wait_until_taken(self, address: str, together: Sequence[str], bound: float) -> Answer:
