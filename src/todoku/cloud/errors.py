@@ -142,7 +142,8 @@ def _who_are_you(attempt: Attempt, reply: Reply, said: str, now: datetime | None
     return (
         f"cannot {attempt.to}: Oracle does not accept the API key ({said}). Check that user, tenancy, "
         "fingerprint and key_file in the config file belong together, and that the public key is listed in "
-        "the console under your profile, API keys; a new key needs a minute"
+        "the console under your profile, API keys; a new key needs a minute. A region to which the tenancy is not "
+        f"subscribed says the same: is {attempt.region} right?"
     )
 
 

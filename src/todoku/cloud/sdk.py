@@ -42,6 +42,8 @@ class Sdk:
         self.access = access
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
+        self._asking_home = threading.Lock()
+        self._home = ""
 
     @cached_property
     def oci(self) -> Any:
@@ -61,9 +63,14 @@ class Sdk:
         _, _, tenancy, _ = self._identity
         return tenancy
 
-    @cached_property
+    @property
     def home_region(self) -> str:
         """Where IAM takes writes; the region of the configuration when we may not ask which it is."""
+        with self._asking_home:  # asked once, however many threads want to know it at the same time
+            self._home = self._home or self._ask_home()
+            return self._home
+
+    def _ask_home(self) -> str:
         try:
             subscribed = self.region_subscriptions()
         except CloudError as error:

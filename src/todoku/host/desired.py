@@ -155,8 +155,9 @@ def _postfix(
         facts,
         configured,
         rest,
-        extra={"certificate": certificate.paths(settings), "relay-credential": (credential,)},
+        extra={"certificate": certificate.paths(settings), "relay-credential": ()},
         addresses=addresses,
+        read_by=((credential, "smtp"),),  # a texthash: table, which smtp(8) opens when it starts
         reason="takes mail in, and hands it to the relay",
     )
     return [configured, *rest, *service]
@@ -205,6 +206,7 @@ def _service(
     extra: Mapping[str, tuple[str, ...]],
     addresses: tuple[IPv4Address | IPv6Address, ...],
     reason: str,
+    read_by: tuple[tuple[str, str], ...] = (),
 ) -> list[Resource[Host, Any]]:
     """The service, restarted when one of its files changes; under supervisord also the file that names it."""
     files = [*rest]
@@ -218,6 +220,7 @@ def _service(
         manager=managers.manager(facts.service_manager),
         configuration=tuple(dict.fromkeys([*paths, *(path for some in extra.values() for path in some)])),
         addresses=addresses,
+        read_by=read_by,
         reason=reason,
         after=_PACKAGES | {EXPORT_ID, "folder:/run/todoku"},
         follows=frozenset({configured.id, *(file.id for file in files), *extra}),

@@ -34,18 +34,33 @@ class Listener:
 
 def process(host: Host, pid: int) -> Process | None:
     """The process with that number, if it is alive."""
+    found = _stat(host, pid)
+    if found is None:
+        return None
+    name, fields = found
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Process(pid, name, boot + int(fields[19]) / _TICKS)
+
+
+def workers(host: Host, parent: int, name: str) -> tuple[Process, ...]:
+    """The processes called `name` that `parent` has started."""
+    found = []
+    for entry in host.entries("/proc"):
+        stat = _stat(host, int(entry)) if entry.isdecimal() else None
+        if stat is not None and stat[0] == name and int(stat[1][1]) == parent:
+            found.append(process(host, int(entry)))
+    return tuple(each for each in found if each is not None)
+
+
+def _stat(host: Host, pid: int) -> tuple[str, list[str]] | None:
+    """The name and what follows it in /proc/PID/stat, of a process that is alive."""
     try:
         stat = host.text(f"/proc/{pid}/stat")
     except ProcessLookupError:
         return None
-    if not stat:
-        return None
     name, _, rest = stat.partition("(")[2].rpartition(")")  # the name may itself hold brackets and spaces
     fields = rest.split()
-    if fields[0] in "ZX":
-        return None
-    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Process(pid, name, boot + int(fields[19]) / _TICKS)
+    return (name, fields) if fields and fields[0] not in "ZX" else None
 
 
 def main_process(host: Host, pid_file: str, name: str) -> Process | None:

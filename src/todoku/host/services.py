@@ -72,6 +72,9 @@ class Service(HostResource[ServiceSeen]):
     manager: Manager | None
     configuration: tuple[str, ...]
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    # Files that only short-lived processes of the daemon read, each when it starts, with the process' name: after
+    # a reload, which renews those processes, nothing has to be restarted.
+    read_by: tuple[tuple[str, str], ...] = ()
 
     @property
     def id(self) -> str:
@@ -87,8 +90,16 @@ class Service(HostResource[ServiceSeen]):
             process=process,
             managed=manager.runs(client, self.daemon.name, process),
             enabled=enabled,
-            newer=_newer(client, self.configuration, process.started),
+            newer=_newer(client, self.configuration, process.started) or self._unread(client, process),
         )
+
+    def _unread(self, host: Host, process: Process) -> str:
+        """A file that changed after a process started that reads it only then."""
+        for path, name in self.read_by:
+            started = min((one.started for one in processes.workers(host, process.pid, name)), default=None)
+            if started is not None and (newer := _newer(host, (path,), started)):
+                return newer
+        return ""
 
     def differ(self, seen: ServiceSeen) -> Change | None:
         name = self.daemon.name

@@ -32,11 +32,13 @@ OUTSIDE_HOST = "mail.outside.example"
 SWITCHBOARD_PORT = 8025  # on RELAY_SMTP
 
 STATE = Path("/run/todoku-rehearsal")
+_STRANGERS = ("eu-frankfurt-1", "us-ashburn-1", "uk-london-1")
 
 
 @dataclass(frozen=True, slots=True)
 class RelayCredential:
-    """The user name and password that the relay gave out (oci-email-delivery.md 5 for their shapes)."""
+    """The user name and password that the relay gave out: two OCIDs with an "@" between, and 20 or so characters
+    with much punctuation."""
 
     username: str
     password: str
@@ -95,6 +97,12 @@ class InternetPlan:
     regional_dkim_private_key: str
     cloud: CloudPlan | None = None  # None: there is no REST side
     empty_zones: tuple[str, ...] = ()  # our domains that have a zone with nothing in it yet
+
+    @property
+    def cloud_regions(self) -> tuple[str, ...]:
+        """The regions in which the cloud answers: ours, the home region, and one without a subscription."""
+        known = (self.region, self.cloud.home_region if self.cloud else self.region)
+        return tuple(dict.fromkeys((*known, next(name for name in _STRANGERS if name not in known))))
 
     @property
     def return_path_domain(self) -> str:

@@ -151,10 +151,11 @@ def _delivery(plan: InternetPlan) -> Iterable[Record]:
 def _cloud(plan: InternetPlan) -> Iterable[Record]:
     yield Record(plan.relay_hostname, "A", str(world.RELAY_SMTP))
     yield Record(_bounce_host(plan), "A", str(world.RELAY_SMTP))
-    region = f"{plan.region}.oci.{CLOUD_ZONE}"
-    # A name below "email." ends the reach of "*.REGION.oci" there (RFC 4592 3.3.1): it needs a wildcard too.
-    for name in (f"email.{region}", region, f"{plan.region}.{CLOUD_ZONE}"):
-        yield Record(f"*.{name}", "A", str(world.CLOUD_REST))
+    for region in plan.cloud_regions:
+        services = f"{region}.oci.{CLOUD_ZONE}"
+        # A name below "email." ends the reach of "*.REGION.oci" there (RFC 4592 3.3.1): it needs a wildcard too.
+        for name in (f"email.{services}", services, f"{region}.{CLOUD_ZONE}"):
+            yield Record(f"*.{name}", "A", str(world.CLOUD_REST))
 
 
 def _bounce_host(plan: InternetPlan) -> str:

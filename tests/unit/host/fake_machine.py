@@ -36,12 +36,12 @@ class FakeMachine(Host):
     def has(self, program: str) -> bool:
         return any(start.split()[0] == program for start in self.answers)
 
-    def process(self, pid: int, name: str, started: float, *sockets: int) -> None:
+    def process(self, pid: int, name: str, started: float, *sockets: int, parent: int = 1) -> None:
         """A process that started at that time and holds those sockets open."""
         ticks = round((started - time.time() + time.clock_gettime(time.CLOCK_BOOTTIME)) * 100)
         folder = self.real(f"/proc/{pid}/fd")
         folder.mkdir(parents=True)
-        rest = " ".join(["S", "1", *["0"] * 17, str(ticks)])
+        rest = " ".join(["S", str(parent), *["0"] * 17, str(ticks)])
         (folder.parent / "stat").write_text(f"{pid} ({name}) {rest}\n")
         for number, inode in enumerate(sockets):
             (folder / str(number)).symlink_to(f"socket:[{inode}]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -75,6 +75,20 @@ def test_what_started_before_its_configuration_changed_is_restarted(machine: Fak
     change = service().differ(service().look(machine))
     assert change is not None
     assert change.summary == f"restart dovecot: {CONFIGURATION} changed after it was started"
+
+
+def test_what_only_workers_read_asks_for_a_restart_until_they_are_new(machine: FakeMachine) -> None:
+    table = "/etc/dovecot/table"
+    runs(machine, time.time() + 0.3)
+    made = replace(service(), read_by=((table, "worker"),))
+    machine.real(table).write_text("x")
+    assert made.look(machine).newer == ""  # nobody has read it
+    machine.process(78, "worker", time.time() - 60, parent=1)
+    assert made.look(machine).newer == ""  # somebody else's
+    machine.process(79, "worker", time.time() + 0.3, parent=77)
+    assert made.look(machine).newer == ""  # it started afterwards
+    machine.process(80, "worker", time.time() - 60, parent=77)
+    assert made.look(machine).newer == table
 
 
 def test_a_file_with_an_old_time_of_modification_counts_from_when_it_was_put_in_place(

@@ -52,10 +52,8 @@ class CloudListens:
 
 def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
     """The names that the REST side's certificate needs; the first one is the file's name (`pki.issue`)."""
-    cloud = plan.cloud
-    regions = dict.fromkeys((plan.region, cloud.home_region if cloud else plan.region))
     names: list[str] = []
-    for region in regions:
+    for region in plan.cloud_regions:
         domain = REGIONS[region].realm_domain
         names += [f"ctrl.email.{region}.oci.{domain}", f"cell0.submit.email.{region}.oci.{domain}"]
         names += [f"identity.{region}.oci.{domain}", f"dns.{region}.oci.{domain}"]

@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -82,6 +83,7 @@ class Answer:
             lines.append(f"Content-Type: {kind}")
         if self.status != HTTPStatus.NO_CONTENT:  # RFC 9110 8.6: not with 204
             lines.append(f"Content-Length: {len(body)}")
+        lines += [f"Date: {formatdate(usegmt=True)}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         lines.append(f"Connection: {'keep-alive' if keep else 'close'}")
         head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
