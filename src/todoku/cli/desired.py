@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,15 +27,16 @@ class Wishes:
     force: bool = False  # replace DNS records that are somebody else's, and change much of a zone at once
 
 
-def stages(settings: Settings, wishes: Wishes | None = None) -> Sequence[Stage]:
-    """The stages for `settings`; each is called when the one before it is in place."""
+def stages(settings: Settings, wishes: Wishes | None = None, config: Path | None = None) -> Sequence[Stage]:
+    """The stages for `settings`, which are in the file `config`; each is called when the one before it is in place."""
     from todoku.host.desired import stages as host
     from todoku.plan.outputs import Outputs
+    from todoku.settings import DEFAULT_PATH
 
     wishes = wishes or Wishes()
     cloud = settings.cloud
     given_out = frozenset({f"smtp-credential:{cloud.user}"}) if cloud and cloud.manage_iam else frozenset()
-    packages, rest = host(settings, credential_after=given_out)
+    packages, rest = host(settings, credential_after=given_out, config=(config or DEFAULT_PATH).absolute())
     outputs = Outputs()
     return [packages, lambda: [*rest(), *_cloud(settings, wishes, outputs), *_dns(settings, wishes, outputs)]]
 
