@@ -104,6 +104,35 @@ def test_the_users_own_settings_are_rehearsed(tmp_path: Path) -> None:
     assert "info@kaisha.example" in done.stdout
 
 
+def test_settings_whose_records_a_person_or_a_provider_publishes_are_rehearsed(tmp_path: Path) -> None:
+    # The provider does not exist in the world: what it would publish is entered by hand there.
+    config = tmp_path / "todoku.toml"
+    config.write_text(
+        'hostname = "mx.kaisha.example"\naddresses = "203.0.113.10"\npostmaster = "info@kaisha.example"\n'
+        '[[domains]]\nname = "kaisha.example"\n[relay]\nregion = "eu-frankfurt-1"\n'
+        '[cloud]\ncompartment = "ocid1.compartment.oc1..aaaaaaaamine"\nauth = "instance_principal"\n'
+        '[dns]\npublisher = "lexicon"\nprovider = "cloudflare"\ncredential_file = "/etc/todoku/secrets/dns"\n'
+    )
+    done = _rehearse("--config", str(config))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "SPF PASS  DKIM PASS  DMARC PASS"
+
+
+def test_a_relay_password_of_every_punctuation_character_reaches_the_relay(tmp_path: Path) -> None:
+    config = tmp_path / "todoku.toml"
+    config.write_text(
+        'hostname = "mx.hoge.example"\naddresses = "203.0.113.10"\npostmaster = "alice@hoge.example"\n'
+        '[[domains]]\nname = "hoge.example"\n[relay]\nregion = "ap-tokyo-1"\n'
+    )
+    name = "test_the_relays_password_gets_through_byte_for_byte_and_appears_nowhere_else"
+    test = f"{CHECKOUT}/tests/world/test_relay_path.py::{name}"
+    done = _rehearse(
+        "--config", str(config), "--", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", test
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
 def test_system_accounts_are_rehearsed_with_os_users_and_their_bare_names(tmp_path: Path) -> None:
     config = tmp_path / "todoku.toml"
     config.write_text(

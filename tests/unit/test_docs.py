@@ -17,6 +17,8 @@ import pytest
 import typer.main
 
 from todoku.cli.main import app
+from todoku.cloud import permissions
+from todoku.rehearsal.cloud import switches
 from todoku.rehearsal.relay_state import Limits
 from todoku.rehearsal.switchboard import KEYS
 
@@ -169,5 +171,17 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
 
 def test_every_key_of_the_fault_switchboard_is_explained() -> None:
     page = (CHECKOUT / "docs/rehearsal.md").read_text()
-    for key in (*KEYS, *(f"limits.{field.name}" for field in fields(Limits))):
+    for key in (*KEYS, *switches.KEYS, *(f"limits.{field.name}" for field in fields(Limits))):
         assert f"| `{key}` |" in page, key
+
+
+# --- the cloud ---------------------------------------------------------------------------------------------------
+
+
+def test_the_rights_on_the_page_are_those_that_are_needed() -> None:
+    page = (CHECKOUT / "docs/cloud.md").read_text()
+    compartment = "ocid1.compartment.oc1..aaaaaaaaexample"
+    needed = [right.statement("group todoku-admins", compartment) for right in permissions.ADMINISTRATOR]
+    assert "```text\n" + "\n".join(needed) + "\n```" in page
+    for statement in permissions.sending("todoku-senders", compartment, "Default"):
+        assert f"```text\n{statement}\n```" in page

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import string
 import subprocess
 from pathlib import Path
 
 import dkim
 import pytest
-from conftest import World, wait
+from conftest import CONFIG, World, wait
 
 
 def test_mail_arrives_and_spf_dkim_and_dmarc_pass(world: World) -> None:
@@ -51,7 +52,10 @@ def _verifies(raw: bytes, index: int) -> bool:
 
 def test_the_relays_password_gets_through_byte_for_byte_and_appears_nowhere_else(world: World) -> None:
     username, password = Path("/etc/todoku/secrets/relay").read_text().splitlines()
-    assert set("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") <= set(password)
+    if "\n[cloud]\n" not in CONFIG.read_text():
+        # A world without a cloud to give one out: tests/machine runs this test in such a one, too.
+        assert set(string.punctuation) <= set(password)
+    assert set(string.punctuation) & set(password)
     before = world.relay()["seen"]["auths"] if "seen" in world.relay() else None
     world.submit(world.alice, world.carol, "with that password")
     world.wait_for("with that password")  # the simulator compares both octet by octet

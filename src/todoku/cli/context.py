@@ -28,6 +28,7 @@ class Context:
         try:
             return load(self.config)
         except SettingsError as error:
+            _also_in_json({"ok": False, "problems": [problem.as_json() for problem in error.problems]})
             fail(str(error), USAGE)
 
 
@@ -45,4 +46,13 @@ def print_json(value: Any) -> None:
 def require_root(what: str) -> None:
     """End with code 2 unless the process is root's."""
     if os.geteuid() != 0:
-        fail(f"{what} needs root: run it again with sudo.", USAGE)
+        message = f"{what} needs root: run it again with sudo."
+        _also_in_json({"ok": False, "error": message})
+        fail(message, USAGE)
+
+
+def _also_in_json(value: dict[str, Any]) -> None:
+    """Print `value` when --json was asked for: here no command's own option is at hand yet."""
+    ours = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    if "--json" in ours:
+        print_json(value)

@@ -143,7 +143,8 @@ def _apply(
         reporting(console, len(planned.changes), as_json=json) as report,
     ):
         outcome = apply_stages(stages, planned, report, stop=stop, journal=journal)
-        while outcome.ok and outcome.waits and time.monotonic() - began < patience and not stop.wait(_PAUSE):
+        until = began + patience
+        while outcome.ok and _needs_only_time(outcome) and time.monotonic() < until and not stop.wait(_PAUSE):
             again = apply_stages(stages, planned, report, stop=stop, journal=journal)
             outcome = replace(again, done=(*outcome.done, *again.done))
     seconds = time.monotonic() - began
@@ -157,6 +158,10 @@ def _apply(
         os._exit(FAILED)
     outcome.raise_bug()
     return DONE if outcome.ok else FAILED
+
+
+def _needs_only_time(outcome: Outcome) -> bool:
+    return any(not one.for_person for one in outcome.waits)
 
 
 @contextmanager
@@ -215,9 +220,12 @@ def _refuse(message: str, code: int, json: bool) -> NoReturn:
 
 
 def _all_unchanged(planned: Plan) -> Outcome:
-    from todoku.plan.events import Outcome
+    from todoku.plan.events import Outcome, Waits
 
-    return Outcome(unchanged=tuple(step.id for step in planned.steps))
+    return Outcome(
+        unchanged=tuple(step.id for step in planned.steps if not step.waits),
+        waits=tuple(Waits(step.id, step.waits) for step in planned.steps if step.waits),
+    )
 
 
 def _console() -> Console:

@@ -21,8 +21,8 @@ from todoku.settings import CredentialError, RelayCredential
 _TIMEOUT = 20.0  # seconds for each answer
 _FRESH = 0.4  # seconds for which a refusal is not asked for again
 _IN_VAIN = 60.0  # seconds
-# Seconds; the last one repeats. Each refusal brings the relay's throttle nearer, so only the first two are short.
-_PAUSES = (0.5, 1.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# Seconds; the last one repeats. Each refusal brings the relay's throttle nearer, so only the first one is short.
+_PAUSES = (1.0, 18.0, 30.0, 60.0)
 
 
 class Verdict(Enum):
@@ -164,6 +164,8 @@ class Relay:
         New senders become known at about the same time: who has waited in vain has waited for the others too.
         """
         waited = self.clock() - self._gave_up < _IN_VAIN
+        if waited and (known := self._refused[1].get(address)) is not None:
+            return known
         answer = self._until(lambda: self.takes(address, together), 0.0 if waited else bound)
         if not answer.accepted and not waited:
             self._gave_up = self.clock()

@@ -19,7 +19,7 @@ from todoku.dns.publisher import Found, Published, PublisherFailed, Replacement
 from todoku.dns.records import RecordSet
 from todoku.dns.text import fits, plain, presentation
 from todoku.plan.outputs import Reference
-from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NotYet, Resource
+from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NeedsPerson, NotYet, Resource
 
 _PAUSE = 1.0  # seconds between two looks at the authoritative servers
 
@@ -147,7 +147,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
             raise LookFailed(f"{name}: {error}") from error
         if conflict(self.record.merge, wanted, found.values) and not self.force:
             there = ", ".join(presentation(type_, value) for value in found.values)
-            raise NotYet(
+            raise NeedsPerson(
                 f"conflict: {name} {type_} is {there}, which somebody decided before Todoku came. Wanted is "
                 f"{', '.join(presentation(type_, value) for value in wanted)} ({self.why}). Change it yourself, or "
                 "let it be replaced: `todoku apply --force`"

@@ -31,7 +31,7 @@ from todoku.plan.events import (
 from todoku.plan.journal import Journal
 from todoku.plan.order import needs_of, ordered
 from todoku.plan.plan import WORKERS
-from todoku.plan.resource import Change, ChangeFailed, Item, NotYet
+from todoku.plan.resource import Change, ChangeFailed, Item, NeedsPerson, NotYet
 from todoku.plan.trouble import EXPECTED, explain
 
 __all__ = ["INTERRUPTED", "apply"]
@@ -173,7 +173,7 @@ class _Run:
             made = change
             self._make(item, change)
         except NotYet as later:
-            return Waits(name, str(later), made)
+            return Waits(name, str(later), made, isinstance(later, NeedsPerson))
         except EXPECTED as error:
             self.failed.set()
             return Failed(name, explain(error), time.monotonic() - began)

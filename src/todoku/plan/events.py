@@ -56,6 +56,7 @@ class Waits:
     id: str
     reason: str
     change: Change | None = None
+    for_person: bool = False  # time alone does not help
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class NotYet(Exception):
     """
 
 
+class NeedsPerson(NotYet):
+    """As NotYet, but time alone does not help: a person has to decide or to do something, as the message says."""
+
+
 class LookFailed(Exception):
     """The present state could not be read. The message names what was tried, what was found, what to do."""
 

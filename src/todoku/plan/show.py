@@ -94,8 +94,11 @@ def outcome(outcome: Outcome, console: Console, *, planned: Plan | None = None, 
     if outcome.ok:
         done = f"Done: {len(outcome.done)} changed, {len(outcome.unchanged)} unchanged, in {seconds:.1f} s."
         say(console, (done, "bold green"))
-        _print_list(console, "waiting", [f"{one.id}: {one.reason}" for one in outcome.waits])
-        if outcome.waits:
+        decisions = [one for one in outcome.waits if one.for_person]
+        later = [one for one in outcome.waits if not one.for_person]
+        _print_list(console, "for you", [f"{one.id}: {one.reason}" for one in decisions])
+        _print_list(console, "waiting", [f"{one.id}: {one.reason}" for one in later])
+        if later:
             say(console, "Run `todoku apply` again later, or `todoku apply --wait`.")
         return
     say(console, ("Failed." if outcome.failed else "Stopped before the end.", "bold red"))

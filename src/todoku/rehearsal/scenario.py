@@ -42,6 +42,7 @@ def judgements() -> list[Judgement]:
 
 
 def _attempts(world: World) -> Iterator[tuple[str, Callable[[], Expectation]]]:
+    yield _NOTHING_LEFT, lambda: _nothing_is_left_to_do(world)
     yield "s-nail in the office submits over 587 with STARTTLS and a password", lambda: _office_sends(world)
     yield "mailx on the server sends plain text", lambda: _server_sends(world)
     yield "the provider received both messages", lambda: _both_arrived(world)
@@ -56,6 +57,28 @@ def _attempts(world: World) -> Iterator[tuple[str, Callable[[], Expectation]]]:
             )
     for name, refusal in _refusals(world):
         yield name, lambda name=name, refusal=refusal: _refused(name, refusal)  # type: ignore[misc]
+
+
+_NOTHING_LEFT = "after todoku apply nothing is left to do"
+
+
+def _nothing_is_left_to_do(world: World) -> Expectation:
+    done = subprocess.run(
+        ["todoku", "plan", "--check", "--json"],
+        capture_output=True,
+        text=True,
+        env=world.environment,
+        timeout=60,
+        check=False,
+    )
+    plan = json.loads(done.stdout)
+    waiting = [step["id"] for step in plan["steps"] if step["waits"]]
+    summary = plan["summary"]
+    seen = f"{summary['unchanged']} resources unchanged"
+    if done.returncode != 0 or waiting:
+        seen = ", ".join(f"{count} {kind}" for kind, count in summary.items() if count)
+    began = "empty tenancy and zone: " if world.settings.cloud else ""
+    return Expectation(_NOTHING_LEFT, done.returncode == 0 and not waiting, began + seen)
 
 
 # --- out -----------------------------------------------------------------------------------------------------
@@ -123,7 +146,8 @@ def _queue(world: World) -> str:
 
 
 def _spf(m: Judgement) -> tuple[bool, str]:
-    return m["spf"]["result"] == "pass", f"{m['spf']['result']} for {m['spf']['domain']}"
+    aligned = " (aligned)" if m["spf"]["aligned"] else ""
+    return m["spf"]["result"] == "pass", f"{m['spf']['result']} for {m['spf']['domain']}{aligned}"
 
 
 def _dkim(m: Judgement) -> tuple[bool, str]:

@@ -154,9 +154,9 @@ class Relay(Frozen):
     )
     credential_file: FilePath | None = Field(
         default_factory=lambda known: None if known.get("credential_env") else CREDENTIAL_FILE,
-        description="The file with the SMTP credential that the console gave out: the user name on the "
-        "first line, the "
-        "password on the second, both exactly as they are. Nobody else may be able to read it: chmod 600.",
+        description="The file with the SMTP credential: the user name on the first line, the password on the "
+        "second, both exactly as the console gives them out. Nobody else may be able to read it: chmod 600. With "
+        "[cloud] Todoku writes it.",
         examples=[str(CREDENTIAL_FILE)],
     )
     spf_include: Annotated[tuple[DomainName, ...], *OneOrSeveral] = Field(

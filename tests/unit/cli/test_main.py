@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,14 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     done = _todoku(*arguments)
     assert done.returncode == 2
     assert "Error" in done.stderr
+
+
+def test_with_json_settings_errors_are_json_too() -> None:
+    done = _todoku("--config", "/nonexistent/todoku.toml", "plan", "--json")
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert not told["ok"]
+    assert "/nonexistent/todoku.toml" in told["problems"][0]["file"]
 
 
 def test_a_missing_settings_file_is_2_and_says_how_to_get_one() -> None:
