@@ -72,8 +72,10 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
         return []
     from todoku.cli import cloud_parts
     from todoku.cloud import desired
+    from todoku.cloud.values import ACTIVE
     from todoku.dns.desired import published_ids
     from todoku.host.client import Host
+    from todoku.host.relay_senders import RelaySenders
     from todoku.plan.resource import Item
 
     around = desired.Around(
@@ -85,7 +87,13 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
     client = desired.connect(settings, outputs)
     keeper = cloud_parts.keeper(settings, Host())
     wanted = desired.resources(settings, keeper, cloud_parts.relay(settings), around)
-    return [Item(resource, client) for resource in wanted]
+    senders = frozenset(resource.id for resource in wanted if resource.id.startswith("sender:"))
+    known = RelaySenders(
+        ask=lambda: [sender.address for sender in client.senders() if sender.state == ACTIVE],
+        reason="the gate refuses at once what the relay would refuse later",
+        after=senders | {"folder:/var/lib/todoku/gate"},
+    )
+    return [*(Item(resource, client) for resource in wanted), Item(known, Host())]
 
 
 def _dns(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
