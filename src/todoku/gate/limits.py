@@ -126,10 +126,23 @@ def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # whom people write to is nobody else's business
     connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last counts, not the file
     connection.executescript(_SCHEMA)
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Changing the journal's mode does not wait for other workers that open the new file at the same moment."""
+    until = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _known(connection: sqlite3.Connection, who: str, recipients: Iterable[str], since: int) -> int:
