@@ -43,8 +43,8 @@ def test_a_changed_setting_is_shown_as_a_diff_applied_and_restarts_only_what_it_
     settings_file.write_text(text.replace("\n[relay.plan]\n", "\n[relay.plan]\nmessage_size = 3000000\n"))
     planned = world.todoku("plan", "--check")
     assert planned.returncode == 2, planned.stdout + planned.stderr
-    assert "+submission_size_limit = 299" in planned.stdout
-    assert "-submission_size_limit = 199" in planned.stdout
+    assert "+relay_size_limit = 299" in planned.stdout
+    assert "-relay_size_limit = 199" in planned.stdout
     world.apply()
     after = _pids()
     assert after["dovecot"] == before["dovecot"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,15 +27,16 @@ class Wishes:
     force: bool = False  # replace DNS records that are somebody else's, and change much of a zone at once
 
 
-def stages(settings: Settings, wishes: Wishes | None = None) -> Sequence[Stage]:
-    """The stages for `settings`; each is called when the one before it is in place."""
+def stages(settings: Settings, wishes: Wishes | None = None, config: Path | None = None) -> Sequence[Stage]:
+    """The stages for `settings`, which are in the file `config`; each is called when the one before it is in place."""
     from todoku.host.desired import stages as host
     from todoku.plan.outputs import Outputs
+    from todoku.settings import DEFAULT_PATH
 
     wishes = wishes or Wishes()
     cloud = settings.cloud
     given_out = frozenset({f"smtp-credential:{cloud.user}"}) if cloud and cloud.manage_iam else frozenset()
-    packages, rest = host(settings, credential_after=given_out)
+    packages, rest = host(settings, credential_after=given_out, config=(config or DEFAULT_PATH).absolute())
     outputs = Outputs()
     return [packages, lambda: [*rest(), *_cloud(settings, wishes, outputs), *_dns(settings, wishes, outputs)]]
 
@@ -70,8 +72,10 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
         return []
     from todoku.cli import cloud_parts
     from todoku.cloud import desired
+    from todoku.cloud.values import ACTIVE
     from todoku.dns.desired import published_ids
     from todoku.host.client import Host
+    from todoku.host.relay_senders import RelaySenders
     from todoku.plan.resource import Item
 
     around = desired.Around(
@@ -83,7 +87,13 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
     client = desired.connect(settings, outputs)
     keeper = cloud_parts.keeper(settings, Host())
     wanted = desired.resources(settings, keeper, cloud_parts.relay(settings), around)
-    return [Item(resource, client) for resource in wanted]
+    senders = frozenset(resource.id for resource in wanted if resource.id.startswith("sender:"))
+    known = RelaySenders(
+        ask=lambda: [sender.address for sender in client.senders() if sender.state == ACTIVE],
+        reason="the gate refuses at once what the relay would refuse later",
+        after=senders | {"folder:/var/lib/todoku/gate"},
+    )
+    return [*(Item(resource, client) for resource in wanted), Item(known, Host())]
 
 
 def _dns(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:

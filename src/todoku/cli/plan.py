@@ -121,7 +121,7 @@ def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Sequence[S
     try:
         journal = Journal(JOURNAL)
         with Console(stderr=True).status("Looking at what is there ..."):
-            stages = desired.stages(settings, wishes)
+            stages = desired.stages(settings, wishes, context.config)
             return stages, journal, make_stages(stages, journal)
     except EXPECTED as error:
         _refuse(f"no plan could be made: {explain(error)}", FAILED, json)

@@ -13,8 +13,9 @@ from functools import cached_property
 from todoku.directory.people import Account, Held
 from todoku.settings import Settings
 
-# Every domain has to have these (RFC 5321 4.5.1, RFC 2142).
-ROLES = ("postmaster", "abuse")
+# Every domain has to have the first two (RFC 5321 4.5.1, RFC 2142). The gate gives out return addresses below the
+# third (bounces+...@) and maps them back itself; what comes to it all the same is for the postmaster.
+ROLES = ("postmaster", "abuse", "bounces")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Resolution:
 
     @cached_property
     def implicit(self) -> dict[str, tuple[str, ...]]:
-        """postmaster@ and abuse@ of every domain, unless somebody has that address."""
+        """postmaster@, abuse@ and bounces@ of every domain, unless somebody has that address."""
         postmaster = self.settings.postmaster
         wanted = (f"{role}@{domain.name}" for domain in self.settings.domains for role in ROLES)
         return {

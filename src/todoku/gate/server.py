@@ -36,13 +36,15 @@ HEALTHY = 10.0  # seconds after which a worker counts as started well
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`grace`: seconds that messages in progress get when the gate stops."""
+    """`grace`: seconds that messages in progress get when the gate stops. `pid_file`: the parent's number; written
+    anew whenever it has taken in the settings, so that its time says how old those are."""
 
     socket: Path
     workers: int = 2
     group: str | None = "postfix"
     spool: Path = SPOOL
     grace: float = 20.0
+    pid_file: Path | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class Supervisor:
 
         try:
             self._fill(make, alive, beats)
+            self._note()
             notify("READY=1", f"STATUS=listening on {self.options.socket}")
             log.info("listening on %s with %d workers", self.options.socket, self.options.workers)
             self._supervise(lambda: self._fill(make, alive, beats), beats)
@@ -155,12 +158,20 @@ class Supervisor:
             log.exception("the new settings cannot be used; the old ones stay in force")
         else:
             self._signal(signal.SIGHUP)
+            self._note()
         notify("READY=1")
 
     def _signal(self, number: signal.Signals) -> None:
         for place in self._places:
             if place.pid:
                 os.kill(place.pid, number)
+
+    def _note(self) -> None:
+        """Puts the pid file in place, whole: whoever reads it finds a number."""
+        if self.options.pid_file is not None:
+            fresh = self.options.pid_file.with_suffix(".new")
+            fresh.write_text(f"{os.getpid()}\n")
+            fresh.rename(self.options.pid_file)
 
     def _remove(self, inode: int) -> None:
         """Takes the socket away, unless another gate has put its own there."""

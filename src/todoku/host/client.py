@@ -107,6 +107,11 @@ class Host:
             raise HostError(f"`{_shown(args)}` failed with code {completed.code}:\n{completed.words}")
         return completed
 
+    def send_signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a process; nothing when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
     def has(self, program: str) -> bool:
         """Whether a program of that name can be run."""
         return shutil.which(program, path=_PATH) is not None

@@ -9,11 +9,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import certificate, dovecot, managers, packages, postfix
+from todoku.host import certificate, dovecot, gate, managers, packages, postfix
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -26,7 +27,7 @@ from todoku.host.services import DOVECOT, POSTFIX, Daemon, Service
 from todoku.host.users import Group, User
 from todoku.host.validation import DovecotValidation, PostfixValidation
 from todoku.plan.resource import Item, LookFailed, Resource
-from todoku.settings import Settings
+from todoku.settings import DEFAULT_PATH, Settings
 
 VMAIL = "vmail"
 STATE = "/var/lib/todoku"
@@ -41,8 +42,9 @@ def stages(
     environ: Mapping[str, str] = os.environ,
     *,
     credential_after: frozenset[str] = frozenset(),
+    config: Path = DEFAULT_PATH,
 ) -> list[Callable[[], list[Item]]]:
-    """What a host with these settings needs, first the packages, then the rest.
+    """What a host with these settings, which are in the file `config`, needs: first the packages, then the rest.
 
     `credential_after` are the ids of what puts the relay's credential into its file. Calling a stage looks
     at the machine (which versions are there); raises LookFailed.
@@ -51,10 +53,21 @@ def stages(
     return [
         lambda: _items(machine, [_packages(settings)]),
         lambda: [
-            *_items(machine, resources(settings, gather(machine), environ, credential_after)),
+            *_items(machine, _rest(settings, machine, environ, credential_after, config)),
             *_directory(settings),
         ],
     ]
+
+
+def _rest(
+    settings: Settings,
+    machine: Host,
+    environ: Mapping[str, str],
+    credential_after: frozenset[str],
+    config: Path,
+) -> list[Resource[Host, Any]]:
+    program = gate.Program(config, gate.code_is_open(machine))
+    return resources(settings, gather(machine), environ, credential_after, program)
 
 
 def resources(
@@ -62,6 +75,7 @@ def resources(
     facts: Facts,
     environ: Mapping[str, str] = os.environ,
     credential_after: frozenset[str] = frozenset(),
+    program: gate.Program = gate.Program(),  # noqa: B008 - frozen
 ) -> list[Resource[Host, Any]]:
     """All of a host but its packages and what the directory contributes. Raises LookFailed."""
     try:
@@ -84,6 +98,7 @@ def resources(
         ),
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
+        *gate.resources(facts, program),
     ]
 
 
@@ -158,6 +173,7 @@ def _postfix(
         extra={"certificate": certificate.paths(settings), "relay-credential": ()},
         addresses=addresses,
         read_by=((credential, "smtp"),),  # a texthash: table, which smtp(8) opens when it starts
+        after=frozenset({gate.SERVICE_ID}),
         reason="takes mail in, and hands it to the relay",
     )
     return [configured, *rest, *service]
@@ -207,6 +223,7 @@ def _service(
     addresses: tuple[IPv4Address | IPv6Address, ...],
     reason: str,
     read_by: tuple[tuple[str, str], ...] = (),
+    after: frozenset[str] = frozenset(),
 ) -> list[Resource[Host, Any]]:
     """The service, restarted when one of its files changes; under supervisord also the file that names it."""
     files = [*rest]
@@ -222,7 +239,7 @@ def _service(
         addresses=addresses,
         read_by=read_by,
         reason=reason,
-        after=_PACKAGES | {EXPORT_ID, "folder:/run/todoku"},
+        after=_PACKAGES | {EXPORT_ID, "folder:/run/todoku"} | after,
         follows=frozenset({configured.id, *(file.id for file in files), *extra}),
     )
     return [*files[len(rest) :], service]

@@ -15,7 +15,7 @@ _PATIENCE = 90.0  # seconds for a daemon to stop and start
 
 
 class Manager(Protocol):
-    """What `Service` asks of a service manager. `name` is "postfix" or "dovecot"."""
+    """What `Service` asks of a service manager. `name` is "postfix", "dovecot" or "todoku-gate"."""
 
     def enabled(self, host: Host, name: str) -> bool:
         """Whether the service will be started at boot."""
@@ -110,7 +110,7 @@ def _ask(host: Host) -> Supervisor:
 
 
 def _program(name: str) -> str:
-    return f"todoku-{name}"
+    return name if name.startswith("todoku-") else f"todoku-{name}"
 
 
 def manager(kind: ServiceManager | None) -> Manager | None:

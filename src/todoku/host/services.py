@@ -7,6 +7,7 @@ is made good by the next one, and one that changes nothing restarts nothing.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Daemon:
     stop: tuple[str, ...]
     ports: tuple[int, ...]  # TCP ports that it has to listen on
     log: str
+    # On HUP it takes in what `Service.read_again` names, and writes its pid file anew.
+    reloads: bool = False
 
 
 POSTFIX = Daemon(
@@ -52,6 +55,18 @@ DOVECOT = Daemon(
     ports=(993,),
     log="/var/log/dovecot.log",
 )
+GATE = Daemon(
+    name="todoku-gate",
+    process="todoku-gate",
+    pid_file="/var/lib/todoku/gate/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/gate/pid"),
+        *("--name", "todoku-gate", "--retry", "30"),
+    ),
+    ports=(),  # a unix socket: it writes its pid file once it listens there
+    log="",
+    reloads=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class ServiceSeen:
     managed: bool = True  # by the service manager; not started by hand
     enabled: bool = True  # at boot
     newer: str = ""  # a configuration file that changed after the process started
+    unread: str = ""  # one that it takes in without a restart, and has not yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +87,7 @@ class Service(HostResource[ServiceSeen]):
     daemon: Daemon
     manager: Manager | None
     configuration: tuple[str, ...]
+    read_again: tuple[str, ...] = ()
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     # Files that only short-lived processes of the daemon read, each when it starts, with the process' name: after
     # a reload, which renews those processes, nothing has to be restarted.
@@ -90,10 +107,11 @@ class Service(HostResource[ServiceSeen]):
             process=process,
             managed=manager.runs(client, self.daemon.name, process),
             enabled=enabled,
-            newer=_newer(client, self.configuration, process.started) or self._unread(client, process),
+            newer=_newer(client, self.configuration, process.started) or self._renewed_since(client, process),
+            unread=self._unread(client),
         )
 
-    def _unread(self, host: Host, process: Process) -> str:
+    def _renewed_since(self, host: Host, process: Process) -> str:
         """A file that changed after a process started that reads it only then."""
         for path, name in self.read_by:
             started = min((one.started for one in processes.workers(host, process.pid, name)), default=None)
@@ -109,6 +127,8 @@ class Service(HostResource[ServiceSeen]):
             return Change(Action.RUN, f"restart {name}: it was not started by the service manager")
         if seen.newer:
             return Change(Action.RUN, f"restart {name}: {seen.newer} changed after it was started")
+        if seen.unread:
+            return Change(Action.RUN, f"reload {name}: {seen.unread} changed after it was read")
         if not seen.enabled:
             return Change(Action.UPDATE, f"have {name} started at boot")
         return None
@@ -123,6 +143,9 @@ class Service(HostResource[ServiceSeen]):
             return
         began = time.time()
         seen = self.look(client)
+        if seen.process is not None and seen.managed and not seen.newer and seen.unread:
+            self._reload(client, manager, seen.process)
+            return
         if seen.process is not None and not seen.managed:
             client.run(self.daemon.stop)
             _wait(lambda: self._process(client) is None)
@@ -133,6 +156,18 @@ class Service(HostResource[ServiceSeen]):
             raise ChangeFailed(f"{error}\n{self._log(client, manager)}".rstrip()) from error
         if not _wait(lambda: self._serves(client, began)):
             raise ChangeFailed(self._why_not(client, manager))
+
+    def _reload(self, client: Host, manager: Manager, process: Process) -> None:
+        client.send_signal(process.pid, signal.SIGHUP)
+        if not _wait(lambda: not self._unread(client)):
+            name, waited = self.daemon.name, f"waited {_PATIENCE:g} s"
+            raise ChangeFailed(
+                f"{name} did not take in the new settings ({waited}). It said last:\n{self._log(client, manager)}"
+            )
+
+    def _unread(self, host: Host) -> str:
+        pid_file = host.stat(self.daemon.pid_file) if self.daemon.reloads else None
+        return _newer(host, self.read_again, pid_file.changed) if pid_file is not None else ""
 
     def _manager(self) -> Manager:
         if self.manager is None:
@@ -170,7 +205,8 @@ class Service(HostResource[ServiceSeen]):
         return f"{found} (waited {_PATIENCE:g} s). It said last:\n{self._log(host, manager)}"
 
     def _log(self, host: Host, manager: Manager) -> str:
-        lines = [*manager.said(host, self.daemon.name).splitlines(), *_tail(host.text(self.daemon.log))]
+        log = host.text(self.daemon.log) if self.daemon.log else ""
+        lines = [*manager.said(host, self.daemon.name).splitlines(), *_tail(log)]
         return "\n".join(dict.fromkeys(lines)) or "nothing"
 
 

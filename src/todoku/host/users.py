@@ -36,7 +36,7 @@ class User(HostResource[bool]):
     """A system user who cannot log in. What is seen: whether it exists."""
 
     name: str
-    group: str
+    group: str  # its only one
     home: str
 
     @property

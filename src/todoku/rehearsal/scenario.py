@@ -265,6 +265,13 @@ def _refusals(world: World) -> Iterator[tuple[str, Callable[[], tuple[bool, Repl
             reply = smtp.say(f"MAIL FROM:<{bob.address}>")
             return reply.code == 553 and "not owned by user" in reply.text, reply
 
+    def forged_from() -> tuple[bool, Reply]:
+        with submission(world, alice) as smtp:
+            smtp.say(f"MAIL FROM:<{alice.address}>")
+            taken = smtp.say(f"RCPT TO:<{carol}>")
+            reply = smtp.message(f"From: {bob.address}\r\nTo: {carol}\r\nSubject: forged\r\n\r\ntext\r\n")
+            return taken.code == 250 and reply.code == 550 and bob.address in reply.text, reply
+
     def unknown_recipient() -> tuple[bool, Reply]:
         with _from_outside(world) as smtp:
             smtp.say(f"MAIL FROM:<{outside}>")
@@ -273,8 +280,12 @@ def _refusals(world: World) -> Iterator[tuple[str, Callable[[], tuple[bool, Repl
 
     def oversized() -> tuple[bool, Reply]:
         with submission(world, alice) as smtp:
-            reply = smtp.say(f"MAIL FROM:<{alice.address}> SIZE={world.settings.relay.plan.message_size + 1}")
-            return reply.code == 552 and "size" in reply.text.lower(), reply
+            smtp.say(f"MAIL FROM:<{alice.address}>")
+            smtp.say(f"RCPT TO:<{carol}>")
+            limit = world.settings.relay.plan.message_size
+            text = "0123456789" * 7 + "\r\n"
+            reply = smtp.message(f"From: {alice.address}\r\nSubject: large\r\n\r\n{text * (limit // 72 + 1)}")
+            return reply.code == 552 and f"{limit:,}" in reply.text, reply
 
     def bare_line_feeds() -> tuple[bool, Reply]:
         with _from_outside(world) as smtp:
@@ -289,6 +300,7 @@ def _refusals(world: World) -> Iterator[tuple[str, Callable[[], tuple[bool, Repl
     yield "relaying without AUTH is refused", relaying
     yield "AUTH without TLS is refused", auth_without_tls
     yield "a forged envelope sender is refused", forged_envelope
+    yield "a forged header From is refused", forged_from
     yield "an unknown local recipient is refused", unknown_recipient
     yield "an oversized message is refused", oversized
     yield "bare line feeds around a dot are refused", bare_line_feeds

@@ -222,6 +222,40 @@ class Limits(Frozen):
     )
 
 
+class Gate(Frozen):
+    """What the filter asks of mail. The limits are for each account, for each device and for the machine itself."""
+
+    recipients_per_day: Count = Field(
+        1000,
+        description="Recipients outside your domains that one account may write to in 24 hours. An account "
+        "whose password was stolen sends no more than this.",
+        examples=[1000],
+    )
+    new_recipients_per_day: Count = Field(
+        200,
+        description="How many of them may be addresses that the account has not written to in the last half year.",
+        examples=[200],
+    )
+    recipients_per_minute: Count = Field(60, description="Recipients a minute.", examples=[60])
+    hide_client: bool = Field(
+        True,
+        description="Whether the sender's IP address and mail program are removed from mail that leaves.",
+        examples=[True],
+    )
+    own_domain_check: bool = Field(
+        True,
+        description="Whether mail from outside that claims one of your domains in From is refused unless SPF or "
+        "DKIM shows that it comes from there.",
+        examples=[True],
+    )
+    honour_dmarc: bool = Field(
+        True,
+        description="Whether mail that fails DMARC is refused where the domain it claims asks for that "
+        "(p=reject).",
+        examples=[True],
+    )
+
+
 class Tls(Frozen):
     """The server's own certificate, for those who connect to it."""
 
@@ -394,6 +428,7 @@ class Settings(Frozen):
     clients: Clients = Field(Clients(), description="Who may send and read mail from here.")
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")
+    gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     devices: tuple[Device, ...] = Field(
         (), description="Printers, scanners and the like that cannot log in, one [[devices]] for each."

@@ -75,13 +75,17 @@ class Folder:
 
     path: Path
 
+    @property
+    def config(self) -> Path:
+        return self.path / "todoku.toml"
+
     def settings(self) -> Path:
         return self.path
 
 
 def app(folder: Path) -> typer.Typer:
     desired.notes = lambda _settings: ()
-    desired.stages = lambda settings, _wishes=None: SCENARIOS[(settings / "scenario").read_text()](settings)
+    desired.stages = lambda settings, *_rest: SCENARIOS[(settings / "scenario").read_text()](settings)
     commands.LOCK = folder / "run" / "apply.lock"
     commands.JOURNAL = folder / "run" / "apply.journal"
     made = typer.Typer(pretty_exceptions_enable=False)

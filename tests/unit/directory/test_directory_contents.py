@@ -36,7 +36,7 @@ def test_postfix_gets_mailboxes_aliases_and_who_may_send_as_whom(settings) -> No
     }
     roles = [
         f"{role}@{domain}"
-        for role in ("abuse", "postmaster")
+        for role in ("abuse", "bounces", "postmaster")
         for domain in ("hoge.example", "xn--wgv71a.example")
     ]
     assert maps["virtual_alias"] == {

@@ -55,6 +55,9 @@ def test_everything_can_be_put_in_order(settings: Settings) -> None:
         ("configuration:postfix", "directory:export"),
         ("directory:export", "service:postfix"),
         ("file:/etc/supervisor/conf.d/todoku-dovecot.conf", "service:dovecot"),
+        ("file:/etc/supervisor/conf.d/todoku-gate.conf", "service:todoku-gate"),
+        ("folder:/var/spool/postfix/todoku", "service:todoku-gate"),
+        ("service:todoku-gate", "service:postfix"),
     ]:
         assert order.index(earlier) < order.index(later)
 

@@ -83,7 +83,7 @@ def regexp(table: str, text: str) -> str | None:
         line = line.removeprefix("!")
         pattern, _, result = line[1:].rpartition(line[0] + "  ")
         pattern = pattern.replace("[:space:]", r"\s")
-        found = re.search(pattern, text, re.IGNORECASE)
+        found = re.search(pattern, text, re.IGNORECASE | re.DOTALL)
         if negated and not found:
             return result
         if found and not negated:
@@ -187,15 +187,15 @@ def test_it_logs_to_a_file_where_nothing_listens_on_dev_log() -> None:
     assert "maillog_file = /var/log/mail.log" in rendered(manager="supervisord")["main.cf"]
 
 
-def test_what_is_submitted_fits_the_relay_with_the_lines_that_we_add() -> None:
+def test_what_is_passed_on_fits_the_relay_with_the_lines_that_we_add() -> None:
     main = parameters_of(rendered()["main.cf"])
-    assert 0 < int(main["submission_size_limit"]) < 2_000_000
+    assert 0 < int(main["relay_size_limit"]) < 2_000_000
     assert main["message_size_limit"] == "25000000"
 
 
 def test_no_service_takes_a_message_that_cleanup_would_refuse() -> None:
     main = parameters_of(rendered(settings(size="1 MB"))["main.cf"])
-    assert int(main["message_size_limit"]) >= int(main["submission_size_limit"]) > 1_000_000
+    assert int(main["message_size_limit"]) >= int(main["relay_size_limit"]) > 1_000_000
 
 
 def test_strangers_are_told_why_they_cannot_submit() -> None:
@@ -276,6 +276,55 @@ def test_mail_made_on_the_host_has_an_envelope_sender_of_ours(sender: str, becom
 )
 def test_mail_made_on_the_host_has_a_header_from_of_ours(header: str, becomes: str | None) -> None:
     assert regexp(rendered()["host_header_from.regexp"], header) == becomes
+
+
+TLS = (
+    "\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)\n\t key-exchange X25519)"
+    "\n\t(No client certificate requested)"
+)
+BY = "by mx.hoge.example (Postfix) with ESMTPSA id 4jYWYg6SNMz53\n\tfor <carol@x.example>; Tue, 24 Nov 2026"
+
+
+@pytest.mark.parametrize(
+    ("header", "becomes"),
+    [
+        (f"Received: from laptop (unknown [192.168.1.5]){TLS}\n\t{BY}", f"REPLACE Received: {BY}"),
+        (f"Received: from [10.0.0.1] (a.b.example [IPv6:fd00::5]){TLS}\n\t{BY}", f"REPLACE Received: {BY}"),
+        (f"Received: from laptop (unknown [192.168.1.5]){TLS}\n\t{BY.replace('mx.', 'mxX')}", None),
+        (f"Received: from a (b [192.0.2.1])\n\t{BY.replace('hoge', 'other')}", None),
+        (
+            "Subject: from laptop (unknown [192.168.1.5])\n by mx.hoge.example (Postfix) with ESMTPSA id 4j",
+            None,
+        ),
+    ],
+)
+def test_of_our_own_trace_line_the_client_is_left_out(header: str, becomes: str | None) -> None:
+    assert regexp(rendered()["submission_received.regexp"], header) == becomes
+
+
+def test_only_what_our_people_submit_loses_its_client_and_only_where_that_is_wanted() -> None:
+    files = rendered()
+    by_name = services(files["master.cf"])
+    assert "header_checks=regexp:/etc/postfix/submission_received.regexp" in by_name["cleanup-submission"]
+    users = {name for name, line in by_name.items() if "cleanup_service_name=cleanup-submission" in line}
+    assert users == {"submission", "submissions"}
+    shown = parse(
+        TOML.format(port=587, size="25 MB", credential="/etc/x") + "[gate]\nhide_client = false\n", "t"
+    )
+    assert "cleanup-submission" not in rendered(shown)["master.cf"]
+    assert "submission_received.regexp" not in rendered(shown)
+
+
+def test_every_message_passes_the_gate_and_without_the_gate_none_passes() -> None:
+    main = parameters_of(rendered()["main.cf"])
+    assert main["smtpd_milters"] == main["non_smtpd_milters"] == "unix:todoku/gate"
+    assert main["milter_default_action"] == "tempfail"
+    # No service has filters of its own, and those of our own people say that they are.
+    by_name = services(rendered()["master.cf"])
+    assert not any("_milters=" in line for line in by_name.values())
+    ours = {name for name, line in by_name.items() if "milter_macro_daemon_name=ORIGINATING" in line}
+    assert ours >= {"submission", "submissions", "cleanup-host"}
+    assert "smtp" not in ours
 
 
 def test_of_the_hosts_own_name_the_world_reaches_the_postmaster_only() -> None:

@@ -52,7 +52,7 @@ def test_optional_lines_are_only_ever_comments_of_one_kind(at: int) -> None:
 def test_the_optional_lines_show_the_real_defaults() -> None:
     plain = parse(example(), "example")
     active = parse(OPTIONAL.sub("", example()), "example")
-    for part in ("clients", "accounts", "limits", "domains"):
+    for part in ("clients", "accounts", "limits", "gate", "domains"):
         shown, default = getattr(active, part), getattr(plain, part)
         if part == "domains":
             assert shown[0].dmarc.policy == default[0].dmarc.policy

@@ -27,7 +27,7 @@ _ROOM_FOR_TRACE = 2048  # bytes
 def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
     """Every file of Postfix but the relay's credential; raises ValueError when no Postfix can be found."""
     known = parameters.known(facts)
-    submitted = settings.relay.plan.message_size - _ROOM_FOR_TRACE
+    relayed = settings.relay.plan.message_size - _ROOM_FOR_TRACE
     values = {
         "settings": settings,
         "known": known,
@@ -35,9 +35,9 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "relay_destination": relay_destination(settings),
         # Key first: the order that smtpd_tls_chain_files wants.
         "certificate_chain": (endpoint.key(settings), endpoint.certificate(settings)),
-        "submission_size": submitted,
+        "relay_size": relayed,
         # cleanup(8) holds every message to this one, smtpd(8) to that of its service.
-        "largest_size": max(settings.limits.message_size, submitted),
+        "largest_size": max(settings.limits.message_size, relayed),
         "device_classes": tables.device_classes(settings),
         "log_to_file": facts.service_manager != "systemd",
     }
@@ -52,6 +52,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "host_recipient.regexp": tables.host_recipient(settings),
         "host_local_recipient.regexp": tables.host_local_recipient(settings),
     }
+    if settings.gate.hide_client:
+        contents["submission_received.regexp"] = tables.submission_received(settings)
     return tuple(RenderedFile(f"{_ETC}/{name}", content) for name, content in contents.items())
 
 

@@ -90,6 +90,22 @@ def host_header_from(settings: Settings) -> str:
     )
 
 
+def submission_received(settings: Settings) -> str:
+    """regexp: where somebody sat when they wrote is nobody's business outside.
+
+    Of all of our own line "Received: from LAPTOP (NAME [ADDRESS]) (using ...) by US (Postfix) with ESMTPSA ..." what
+    stays begins at "by", as in the line that Postfix writes for mail made on the host. Lines of other servers,
+    and ours of port 25, are left as they are.
+    """
+    ours = rf"by {_literally(settings.hostname)} \(Postfix\) with ESMTPS?A? id "
+    return _text(
+        [
+            "# Our own trace line of mail that our people submit, without the client's name and address.",
+            rf"/^Received: from .*\[[^]]*\]\)[[:space:]].*({ours}.*)$/  REPLACE Received: ${{1}}",
+        ]
+    )
+
+
 def host_recipient(settings: Settings) -> str:
     """regexp: the host's own name is no mail domain, but its postmaster can be reached (RFC 5321 4.5.1)."""
     return _text(

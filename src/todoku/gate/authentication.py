@@ -1,0 +1,267 @@
+"""Whom a message from outside really comes from: SPF, DKIM and DMARC.
+
+SPF is pyspf's verdict (RFC 7208), each DKIM signature dkimpy's (RFC 6376); what DMARC makes of them follows RFC
+9989. Everything here blocks while it waits for the DNS, within a deadline: it runs in a thread. Nothing in a
+message makes it fail; a question that gets no answer makes a result "temperror".
+"""
+
+from __future__ import annotations
+
+import email.errors
+import email.policy
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dkim
+import dkim.util
+import idna
+import spf
+
+from todoku.gate import dmarc
+from todoku.gate.resolver import DnsTrouble, Lookup
+
+MOST_SIGNATURES = 8  # looked at in one message
+LARGE = 1024 * 1024  # messages above this are checked one at a time: dkimpy needs several times their size
+_large = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Spf:
+    """`domain`: that of the envelope sender, or the EHLO name for the null sender (RFC 7208 2.4)."""
+
+    result: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dkim:
+    """One signature."""
+
+    result: str
+    domain: str
+    selector: str
+    beginning: str  # of the signature itself: tells two of the same domain apart (RFC 6008)
+
+
+@dataclass(frozen=True, slots=True)
+class Dmarc:
+    """For one author domain. `aligned`: a pass of SPF or DKIM that belongs to it, record or not; `uncertain`: one
+    might be among those that the DNS gave no answer to."""
+
+    domain: str
+    result: str  # "pass", "fail", "none" (no record), "temperror"
+    policy: str  # as asked for by the domain's owner; "" without a record
+    aligned: bool
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Everything that was found out about one message. `authors`: one for each domain in header From."""
+
+    spf: Spf
+    dkim: tuple[Dkim, ...]
+    authors: tuple[Dmarc, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What SPF needs to know."""
+
+    address: str  # of the client
+    helo: str
+    sender: str
+
+
+def evaluate(
+    envelope: Envelope,
+    domains: tuple[str, ...],
+    content: Callable[[], bytes] | None,
+    lookup: Lookup,
+    deadline: float,
+) -> Found:
+    """`domains`: those of header From. `content`: the message, or None when it has no signature."""
+    spf_result = check_spf(envelope, lookup)
+    signatures = check_dkim(content, lookup, deadline) if content else ()
+    return Found(
+        spf_result, signatures, tuple(_dmarc(domain, spf_result, signatures, lookup) for domain in domains)
+    )
+
+
+def author_domains(froms: list[str]) -> tuple[str, ...]:
+    """The domains of all addresses in the From headers, each once, as A-labels; () where none can be read."""
+    found: dict[str, None] = {}
+    for value in froms:
+        for address in _addresses(value):
+            domain = _a_labels(address.rpartition("@")[2])
+            if domain:
+                found[domain] = None
+    return tuple(found)
+
+
+# What looks like an address is one, however the standard library's parser takes the rest of the header.
+_ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]]+@((?:[^\s<>@,;:\"()\[\].]+\.)*[^\s<>@,;:\"()\[\].]+)")
+
+
+def _addresses(value: str) -> list[str]:
+    parsed: list[str] = []
+    try:
+        header: Any = email.policy.SMTP.header_factory("From", value)
+        parsed = [address.addr_spec for address in header.addresses if address.domain]
+        if parsed and not any(isinstance(d, email.errors.InvalidHeaderDefect) for d in header.defects):
+            return parsed
+    except Exception:  # noqa: S110 - the standard library's parser fails in many ways on hostile fields
+        pass
+    return parsed + [match[0] for match in _ADDRESS.finditer(value)]
+
+
+def _a_labels(domain: str) -> str:
+    try:
+        return domain.lower().rstrip(".") if domain.isascii() else idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:
+        return ""
+
+
+# -- SPF
+
+
+class _Query(spf.query):  # type: ignore[misc]
+    """pyspf with our look-ups instead of its module-wide one."""
+
+    def __init__(self, lookup: Lookup, address: str, sender: str, helo: str) -> None:
+        super().__init__(i=address, s=sender, h=helo, timeout=0, querytime=0)
+        self.lookup = lookup
+
+    def dns(
+        self,
+        name: str,
+        qtype: str,
+        cnames: object = None,  # noqa: ARG002
+        ignore_void: bool = False,
+    ) -> list[Any]:
+        name = str(name).rstrip(".").lower()
+        if not name or not all(0 < len(label) < 64 for label in name.split(".")):
+            return []
+        try:
+            values = self.lookup(name, qtype).values
+        except DnsTrouble as problem:
+            raise spf.TempError(f"DNS {problem}") from problem
+        if not values and not ignore_void:
+            self.void_lookups += 1
+            if self.void_lookups > spf.MAX_VOID_LOOKUPS:
+                raise spf.PermError(f"Void lookup limit of {spf.MAX_VOID_LOOKUPS} exceeded")
+        return [_as_pyspf_has_it(value, qtype) for value in values]
+
+
+def _as_pyspf_has_it(value: bytes, kind: str) -> Any:
+    if kind == "TXT":
+        return (value,)
+    text = value.decode("ascii", "replace")
+    if kind == "MX":
+        preference, _, host = text.partition(" ")
+        return int(preference), host
+    return text
+
+
+def check_spf(envelope: Envelope, lookup: Lookup) -> Spf:
+    """RFC 7208 for the envelope sender, or for the EHLO name when it is null."""
+    domain = _a_labels(envelope.sender.rpartition("@")[2] if envelope.sender else envelope.helo)
+    if not envelope.address or not domain:
+        return Spf("none", domain)
+    try:
+        result, _, _ = _Query(lookup, envelope.address, envelope.sender, envelope.helo).check()
+    except DnsTrouble:
+        result = "temperror"
+    except Exception:  # pyspf on names that are none
+        result = "permerror"
+    return Spf(str(result).lower(), domain)
+
+
+# -- DKIM
+
+
+def check_dkim(content: Callable[[], bytes], lookup: Lookup, deadline: float) -> tuple[Dkim, ...]:
+    """Each signature of the message, the first `MOST_SIGNATURES` of them."""
+    message = content()
+    if len(message) <= LARGE:
+        return _signatures(message, lookup)
+    if not _large.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        return (Dkim("temperror", "", "", ""),)
+    try:
+        return _signatures(message, lookup)
+    finally:
+        _large.release()
+
+
+def _signatures(message: bytes, lookup: Lookup) -> tuple[Dkim, ...]:
+    try:
+        fields = [value for name, value in dkim.DKIM(message).headers if name.lower() == b"dkim-signature"]
+    except Exception:  # dkimpy on what is no message: then there is no signature either
+        return ()
+    return tuple(
+        _signature(message, index, value, lookup) for index, value in enumerate(fields[:MOST_SIGNATURES])
+    )
+
+
+def _signature(message: bytes, index: int, value: bytes, lookup: Lookup) -> Dkim:
+    try:
+        tags = dkim.util.parse_tag_value(value)
+    except Exception:  # not a tag list
+        return Dkim("permerror", "", "", "")
+    domain, selector, signed = (tags.get(tag, b"").decode("ascii", "replace") for tag in (b"d", b"s", b"b"))
+    keys: list[bytes] = []
+
+    def key(name: bytes, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - dkimpy passes it
+        keys.extend(lookup(name.decode("ascii", "replace").rstrip("."), "TXT").values)
+        return keys[0] if keys else None
+
+    try:
+        if tags.get(b"a", b"").lower() == b"rsa-sha1":
+            result = "permerror"  # RFC 8301 3.1: nobody may rely on it any more
+        else:
+            passed = dkim.DKIM(message).verify(idx=index, dnsfunc=key)
+            # RFC 8601 2.7.1: a key that is not there is a permanent error, a signature that is wrong a failure.
+            result = "pass" if passed else "fail" if any(keys) else "permerror"
+    except DnsTrouble:
+        result = "temperror"
+    except dkim.ValidationError:
+        result = "fail"
+    except Exception:  # dkimpy on a field that is no signature
+        result = "permerror"
+    return Dkim(result, domain.lower(), selector, "".join(signed.split())[:8])
+
+
+# -- DMARC
+
+
+def _dmarc(domain: str, spf_result: Spf, signatures: tuple[Dkim, ...], lookup: Lookup) -> Dmarc:
+    walks: dict[str, dmarc.Walk] = {}
+
+    def walk(name: str) -> dmarc.Walk:
+        return walks.setdefault(name, dmarc.Walk(name, lookup))
+
+    def related(other: str, mode: str | None) -> bool:
+        if other == domain:
+            return True
+        return mode != "s" and bool(other) and walk(other).organization == walk(domain).organization
+
+    uncertain = "temperror" in (spf_result.result, *(signature.result for signature in signatures))
+    try:
+        record = walk(domain).policy
+        tags = record.tags if record else {}
+        aligned = (spf_result.result == "pass" and related(spf_result.domain, tags.get("aspf"))) or any(
+            signature.result == "pass" and related(signature.domain, tags.get("adkim"))
+            for signature in signatures
+        )
+        uncertain = uncertain and not aligned
+        if record is None:
+            return Dmarc(domain, "none", "", aligned, uncertain)
+        policy = record.policy_for(domain, exists=dmarc.exists(domain, lookup))
+    except DnsTrouble:
+        return Dmarc(domain, "temperror", "", aligned=False, uncertain=True)
+    result = "pass" if aligned else "temperror" if uncertain else "fail"
+    return Dmarc(domain, result, policy, aligned, uncertain)

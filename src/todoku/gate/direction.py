@@ -1,0 +1,69 @@
+"""Where a message comes from, and therefore which rules it meets.
+
+Outbound is what our own people and machines send, whoever it is for; inbound is what others deliver on port 25.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from ipaddress import ip_address, ip_network
+
+from todoku.gate.message import MessageSoFar
+from todoku.settings import Settings
+
+# milter_macro_daemon_name of submission and of mail made on the host (master.cf).
+ORIGINATING = "ORIGINATING"
+_LOOPBACK = ("", "127.0.0.1", "::1")
+
+
+class Direction(Enum):
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
+
+
+class Origin(Enum):
+    LOGIN = "someone who logged in"
+    DEVICE = "a device of the settings, known by its address"
+    HOST = "this machine itself: cron, web applications, notices"
+    WORLD = "anybody else"
+
+
+def direction(message: MessageSoFar) -> Direction:
+    return Direction.INBOUND if origin(message) is Origin.WORLD else Direction.OUTBOUND
+
+
+def outbound(message: MessageSoFar) -> bool:
+    return origin(message) is not Origin.WORLD
+
+
+def origin(message: MessageSoFar) -> Origin:
+    """Who the message comes from. Nothing in the message itself is believed."""
+    if message.login:
+        return Origin.LOGIN
+    if message.macros.get("daemon_name") == ORIGINATING or _made_here(message):
+        return Origin.HOST
+    settings = message.context.settings
+    if settings is not None and _is_device(message.client.address, settings):
+        return Origin.DEVICE
+    return Origin.WORLD
+
+
+def outside(message: MessageSoFar) -> list[str]:
+    """The recipients that the relay delivers to: those outside our domains. One without a domain is ours."""
+    settings = message.context.site
+    return [address for address in message.recipients if "@" in address and not settings.is_own(address)]
+
+
+def _made_here(message: MessageSoFar) -> bool:
+    """Postfix presents mail that no SMTP client sent as from localhost, port 0 (cleanup_milter.c)."""
+    return message.client.port == 0 and message.client.address in _LOOPBACK
+
+
+def _is_device(client: str, settings: Settings) -> bool:
+    if not settings.devices:
+        return False
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return False
+    return any(address in ip_network(device.address, strict=False) for device in settings.devices)

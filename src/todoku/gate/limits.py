@@ -1,0 +1,234 @@
+"""How much has been sent: per login, and against the relay's plan. One SQLite file, shared by the workers.
+
+Every window slides (60 seconds, 24 hours, 31 days), so that no calendar minute, day or month of the relay's can
+have more. What was sent is counted in buckets, and counts until its whole bucket has left the window. A message is
+counted as a whole or not at all. The relay's unit is one recipient per started 2 MB (Oracle's page "Email Delivery
+service capabilities and limits").
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from todoku.gate.decision import HoldBack, Refuse, Verdict
+from todoku.settings import Settings
+
+FILE = Path("/var/lib/todoku/gate/limits.sqlite3")
+MINUTE, DAY, MONTH = 60, 24 * 3600, 31 * 24 * 3600
+REMEMBERED = 183 * DAY  # a recipient not written to for longer is a new one again
+UNIT = 2_000_000  # bytes
+_BUCKETS = {MINUTE: 1, DAY: 600, MONTH: 7200}  # seconds, by window: at most 400 rows to add up
+_NAMES = {MINUTE: "a minute", DAY: "in 24 hours", MONTH: "in 31 days"}
+_BUSY = 5.0  # seconds to wait for another worker; then sqlite3.OperationalError
+_FORGET_EVERY = 3600  # seconds
+_RELAY = ""  # the relay's plan, in the place of a login
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS spent (
+    who TEXT, what TEXT, bucket INTEGER, start INTEGER, amount INTEGER,
+    PRIMARY KEY (who, what, bucket, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS written_to (
+    who TEXT, recipient TEXT, last INTEGER, PRIMARY KEY (who, recipient)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """At most `most` of `what` in any `window` seconds; this message has `asked`."""
+
+    who: str  # a login, or _RELAY
+    what: str  # "recipients", "new recipients" or "emails"
+    window: int
+    most: int
+    asked: int
+
+    @property
+    def needed(self) -> int:
+        """The room that has to be there. The queue spreads a message to many over the relay's next minutes."""
+        return min(self.asked, self.most) if self.who == _RELAY and self.window == MINUTE else self.asked
+
+
+class Limits:
+    """Opened lazily, in each process that uses it."""
+
+    def __init__(self, settings: Settings, path: Path = FILE) -> None:
+        self._gate = settings.gate
+        self._plan = settings.relay.plan
+        self._path = path
+        self._opened: tuple[int, sqlite3.Connection] | None = None
+        self._purged = 0
+
+    def spend(self, login: str | None, recipients: Sequence[str], size: int, now: float) -> Verdict | None:
+        """Counts a message of `size` bytes to `recipients`, all outside; or says why not now, and counts nothing.
+
+        `login`: whose limits these are; None for nobody's but the relay's. sqlite3.Error when the file cannot be
+        used.
+        """
+        second = int(now)
+        everyone = sorted({address.lower() for address in recipients})
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            limits = self._plan_limits(units(len(everyone), size))
+            if login is not None:
+                known = _known(connection, login, everyone, second - REMEMBERED)
+                limits += self._own_limits(login, len(everyone), len(everyone) - known)
+            verdict = _verdict(connection, limits, second)
+            if verdict is None:
+                _count(connection, limits, second)
+                if login is not None:
+                    _remember(connection, login, everyone, second)
+            if second - self._purged > _FORGET_EVERY:
+                _forget(connection, second)
+                self._purged = second
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return verdict
+
+    def _own_limits(self, login: str, recipients: int, new: int) -> tuple[_Limit, ...]:
+        gate = self._gate
+        return (
+            _Limit(login, "recipients", MINUTE, gate.recipients_per_minute, recipients),
+            _Limit(login, "recipients", DAY, gate.recipients_per_day, recipients),
+            _Limit(login, "new recipients", DAY, gate.new_recipients_per_day, new),
+        )
+
+    def _plan_limits(self, emails: int) -> tuple[_Limit, ...]:
+        plan = self._plan
+        return (
+            _Limit(_RELAY, "emails", MINUTE, plan.per_minute, emails),
+            _Limit(_RELAY, "emails", DAY, plan.per_day, emails),
+            _Limit(_RELAY, "emails", MONTH, plan.per_month, emails),
+        )
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), _open(self._path)
+        return self._opened[1]
+
+
+def units(recipients: int, size: int) -> int:
+    """What the relay counts as "emails": a recipient for each started 2 MB."""
+    return recipients * max(1, -(-size // UNIT))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # whom people write to is nobody else's business
+    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last counts, not the file
+    connection.executescript(_SCHEMA)
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Changing the journal's mode does not wait for other workers that open the new file at the same moment."""
+    until = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
+def _known(connection: sqlite3.Connection, who: str, recipients: Iterable[str], since: int) -> int:
+    query = "SELECT 1 FROM written_to WHERE who = ? AND recipient = ? AND last >= ?"
+    return sum(connection.execute(query, (who, each, since)).fetchone() is not None for each in recipients)
+
+
+def _remember(connection: sqlite3.Connection, who: str, recipients: Iterable[str], now: int) -> None:
+    connection.executemany(
+        "INSERT INTO written_to VALUES (?, ?, ?) "
+        "ON CONFLICT (who, recipient) DO UPDATE SET last = excluded.last",
+        [(who, address, now) for address in recipients],
+    )
+
+
+def _count(connection: sqlite3.Connection, limits: Iterable[_Limit], now: int) -> None:
+    places = {(limit.who, limit.what, _BUCKETS[limit.window]): limit.asked for limit in limits}
+    connection.executemany(
+        "INSERT INTO spent VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (who, what, bucket, start) DO UPDATE SET amount = amount + excluded.amount",
+        [(who, what, size, now - now % size, asked) for (who, what, size), asked in places.items() if asked],
+    )
+
+
+def _verdict(connection: sqlite3.Connection, limits: Iterable[_Limit], now: int) -> Verdict | None:
+    """The refusal of the limit that takes longest to pass."""
+    worst: tuple[int, _Limit] | None = None
+    for limit in limits:
+        if limit.needed > limit.most:
+            return _never(limit)
+        until = _passes(connection, limit, now)
+        if until > now and (worst is None or until > worst[0]):
+            worst = until, limit
+    return _later(*worst) if worst else None
+
+
+def _passes(connection: sqlite3.Connection, limit: _Limit, now: int) -> int:
+    """When there is room for what is asked: `now`, or the second at which enough has left the window."""
+    size = _BUCKETS[limit.window]
+    where = "FROM spent WHERE who = ? AND what = ? AND bucket = ? AND start > ?"
+    key = (limit.who, limit.what, size, now - limit.window - size)
+    (total,) = connection.execute(f"SELECT coalesce(sum(amount), 0) {where}", key).fetchone()
+    excess = total + limit.needed - limit.most
+    if excess <= 0 or not limit.asked:
+        return now
+    with closing(connection.execute(f"SELECT start, amount {where} ORDER BY start", key)) as oldest_first:
+        for start, amount in oldest_first:
+            excess -= amount
+            if excess <= 0:
+                return int(start) + size + limit.window
+    raise AssertionError("the sum is that of the rows, and what is asked fits alone")
+
+
+def _never(limit: _Limit) -> Refuse:
+    return Refuse(
+        550,
+        "5.5.3",
+        f"This message counts as {limit.asked:,} {limit.what}, and {_whose(limit)} has {limit.most:,} "
+        f"{_NAMES[limit.window]}: send it to fewer recipients at a time{_how(limit)}",
+    )
+
+
+def _later(until: int, limit: _Limit) -> HoldBack:
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until))
+    return HoldBack(
+        451,
+        "4.7.1",
+        f"{_whose(limit)} has {limit.most:,} {limit.what} {_NAMES[limit.window]}, and they are "
+        f"used up: this message can be sent from {at} on{_how(limit)}",
+    )
+
+
+def _whose(limit: _Limit) -> str:
+    return "the plan of the relay" if limit.who == _RELAY else limit.who
+
+
+def _how(limit: _Limit) -> str:
+    keys = {MINUTE: "per_minute", DAY: "per_day", MONTH: "per_month"}
+    if limit.who == _RELAY:
+        return f" (relay.plan.{keys[limit.window]} in the settings)"
+    return f" (gate.{limit.what.replace(' ', '_')}_{keys[limit.window]} in the settings)"
+
+
+def _forget(connection: sqlite3.Connection, now: int) -> None:
+    connection.execute("DELETE FROM written_to WHERE last < ?", (now - REMEMBERED,))
+    for window, bucket in _BUCKETS.items():
+        connection.execute(
+            "DELETE FROM spent WHERE bucket = ? AND start < ?", (bucket, now - window - bucket)
+        )

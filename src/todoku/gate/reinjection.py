@@ -1,0 +1,108 @@
+"""A second message made of one that came in: handed to Postfix like any other mail of this machine.
+
+By SMTP at a port that answers this machine only (master.cf), and not by sendmail(1), which needs its set-group-id
+bit, while the gate runs without a way to more rights. The gate's own rules for what leaves are asked there, so a
+copy that may not leave is refused while its original still can be.
+
+Handed over once: what Postfix has taken is noted, by a digest of the whole of it, so that a sender that has to send
+the original again (something later failed) does not cause a second copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import smtplib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER = ("127.0.0.1", 10027)
+NOTES = Path("/var/lib/todoku/gate/forwarded")
+_REMEMBERED = 5 * 86400  # seconds: as long as mail servers try again
+_SECONDS = 40  # for one answer; Postfix waits 120 for the gate
+_LOOK_EVERY = 3600.0
+
+
+class NotTaken(Exception):
+    """Postfix did not take the copy. `for_good`: it never will; the message is what it said."""
+
+    def __init__(self, words: str, *, for_good: bool = False) -> None:
+        super().__init__(words)
+        self.for_good = for_good
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """`key`: what makes it the same copy when the original comes again."""
+
+    key: bytes
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+Inject = Callable[[Copy], None]
+
+
+def hand_over(copy: Copy, server: tuple[str, int] = SERVER) -> None:
+    """Give it to Postfix, for all recipients or none. Raises NotTaken."""
+    content = re.sub(rb"\r?\n", b"\r\n", copy.content)
+    try:
+        with smtplib.SMTP(*server, local_hostname="localhost", timeout=_SECONDS) as smtp:
+            smtp.ehlo_or_helo_if_needed()
+            options = [] if content.isascii() or not smtp.has_extn("8bitmime") else ["BODY=8BITMIME"]
+            _expect(smtp.mail(copy.sender, options))
+            for recipient in copy.recipients:
+                _expect(smtp.rcpt(recipient))
+            _expect(smtp.data(content))
+    except smtplib.SMTPResponseException as problem:
+        _expect((problem.smtp_code, _octets(problem.smtp_error)))
+        raise NotTaken(str(problem)) from problem
+    except (OSError, smtplib.SMTPException) as problem:
+        raise NotTaken(f"{server[0]}:{server[1]}: {problem}") from problem
+
+
+def _expect(reply: tuple[int, bytes]) -> None:
+    code, said = reply
+    if code // 100 != 2:
+        words = " ".join(said.decode("utf-8", "replace").split())
+        raise NotTaken(words, for_good=code // 100 == 5)
+
+
+def _octets(said: bytes | str) -> bytes:
+    return said.encode() if isinstance(said, str) else said
+
+
+class Injector:
+    """Blocks while Postfix takes the copy: to be called in a thread."""
+
+    def __init__(
+        self, notes: Path = NOTES, hand_over: Inject = hand_over, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._notes = notes
+        self._hand_over = hand_over
+        self._clock = clock
+        self._swept = float("-inf")
+
+    def __call__(self, copy: Copy) -> None:
+        """Raises NotTaken."""
+        try:
+            self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            note = self._notes / hashlib.sha256(copy.key).hexdigest()
+            if not note.exists():
+                self._hand_over(copy)
+                note.touch(mode=0o600)
+        except OSError as problem:
+            raise NotTaken(str(problem)) from problem
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        if now - self._swept < _LOOK_EVERY:
+            return
+        self._swept = now
+        for note in self._notes.iterdir():
+            if now - note.stat().st_mtime > _REMEMBERED:
+                note.unlink(missing_ok=True)

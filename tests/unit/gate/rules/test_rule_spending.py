@@ -1,0 +1,88 @@
+# An account whose password was stolen sends little, and the relay's plan is never exceeded; who has to wait is told
+# until when.
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from outbound_mail import ALICE, CAROL, PLAIN, Site
+
+from todoku.gate.decision import PASS, HoldBack, Refuse
+from todoku.gate.rules.spending import spending
+
+WIDE = "[relay.plan]\nper_minute = 1000\nper_day = 10000\nper_month = 100000\n"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_795_500_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    return now
+
+
+def test_the_account_that_has_used_up_its_minute_waits_and_others_do_not(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 2\n")
+    assert spending(site.message(PLAIN, CAROL, "dan@mailbox.example")) is PASS
+    held = spending(site.message(PLAIN, CAROL))
+    assert isinstance(held, HoldBack)
+    assert (held.code, held.enhanced) == (451, "4.7.1")
+    assert held.words == (
+        "alice@hoge.example has 2 recipients a minute, and they are used up: this message can be sent from "
+        "2026-11-24 06:01:01 UTC on (gate.recipients_per_minute in the settings)"
+    )
+    assert spending(site.message(PLAIN, CAROL, login="bob@hoge.example")) is PASS
+    clock[0] += 61
+    assert spending(site.message(PLAIN, CAROL)) is PASS
+
+
+def test_mail_that_stays_here_costs_nothing(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 1\n")
+    for _ in range(5):
+        assert spending(site.message(PLAIN, "bob@hoge.example", "alice@ほげ.example")) is PASS
+    assert spending(site.message(PLAIN, "bob@hoge.example", CAROL)) is PASS
+    assert spending(site.message(PLAIN, CAROL)) is not PASS
+
+
+def test_what_is_sent_counts_by_2_mb_for_the_relay(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, '[relay.plan]\nper_minute = 6\nper_day = 6\nmessage_size = "20 MB"\n')
+    assert spending(site.message(PLAIN + b"x" * 4_000_000, CAROL)) is PASS  # 3
+    assert spending(site.message(PLAIN + b"x" * 2_000_000, CAROL)) is PASS  # 2
+    assert isinstance(spending(site.message(PLAIN, CAROL, "dan@mailbox.example")), HoldBack)
+    assert spending(site.message(PLAIN, CAROL)) is PASS
+    assert isinstance(spending(site.message(PLAIN, CAROL, login="bob@hoge.example")), HoldBack)
+
+
+def test_a_message_that_can_never_pass_is_refused_for_good(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 2\n")
+    refused = spending(site.message(PLAIN, *(f"r{n}@mailbox.example" for n in range(3))))
+    assert isinstance(refused, Refuse)
+    assert refused.code == 550
+    assert "3 recipients, and alice@hoge.example has 2 a minute: send it to fewer" in refused.words
+
+
+def test_devices_and_the_host_have_limits_of_their_own_and_the_world_has_none(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 1\n")
+    for made, name in ((site.from_device, "192.168.0.20 has"), (site.from_host, "this machine has")):
+        assert spending(made(PLAIN, CAROL)) is PASS
+        held = spending(made(PLAIN, CAROL))
+        assert isinstance(held, HoldBack)
+        assert name in held.words
+    for _ in range(3):
+        assert spending(site.from_outside(PLAIN, CAROL, ALICE)) is PASS
+
+
+def test_what_an_alias_forwards_counts_for_the_relay_only(tmp_path: Path, clock: list[float]) -> None:
+    plan = "[relay.plan]\nper_minute = 3\nper_day = 3\nper_month = 3\n"
+    site = Site(tmp_path, plan + "[gate]\nrecipients_per_minute = 1\n")
+    for _ in range(3):
+        assert spending(site.message(PLAIN, CAROL, login=None, address="127.0.0.1")) is PASS
+    held = spending(site.message(PLAIN, CAROL, login=None, address="127.0.0.1"))
+    assert isinstance(held, HoldBack)
+    assert "the plan of the relay has 3 emails in 31 days" in held.words
+    assert isinstance(spending(site.message(PLAIN, CAROL)), HoldBack)

@@ -1,0 +1,168 @@
+# However messages fall in time, no window ever holds more than its limit, and the time that is told is the right one.
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from calendar import timegm
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from todoku.gate.decision import HoldBack, Refuse
+from todoku.gate.limits import DAY, MONTH, REMEMBERED, Limits, units
+from todoku.settings import Settings, parse
+
+NOW = 1_795_500_000.0
+BASE = """
+hostname = "mx.hoge.example"
+addresses = "203.0.113.10"
+postmaster = "alice@hoge.example"
+[[domains]]
+name = "hoge.example"
+[relay]
+region = "ap-tokyo-1"
+[relay.plan]
+per_minute = {plan[0]}
+per_day = {plan[1]}
+per_month = {plan[2]}
+[gate]
+recipients_per_minute = {gate[0]}
+recipients_per_day = {gate[1]}
+new_recipients_per_day = {gate[2]}
+"""
+WIDE = (10**6, 10**7, 10**8)
+
+
+def _settings(plan: tuple[int, int, int] = WIDE, gate: tuple[int, int, int] = WIDE) -> Settings:
+    return parse(BASE.format(plan=plan, gate=gate), "todoku.toml")
+
+
+def _limits(folder: Path, plan: tuple[int, int, int] = WIDE, gate: tuple[int, int, int] = WIDE) -> Limits:
+    return Limits(_settings(plan, gate), folder / "limits.sqlite3")
+
+
+def _several(number: int, start: int = 0) -> list[str]:
+    return [f"r{n}@mailbox.example" for n in range(start, start + number)]
+
+
+def _told(verdict: object) -> int:
+    """The second at which it can be sent, according to the words."""
+    assert isinstance(verdict, HoldBack), verdict
+    found = re.search(r"from (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", verdict.words)
+    assert found, verdict.words
+    return timegm(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))
+
+
+@pytest.mark.parametrize(
+    ("recipients", "size", "counted"),
+    [(1, 0, 1), (1, 2_000_000, 1), (1, 2_000_001, 2), (10, 10_000_000, 50), (3, 4096, 3)],
+)
+def test_the_relay_counts_a_recipient_for_each_started_2_mb(recipients: int, size: int, counted: int) -> None:
+    assert units(recipients, size) == counted
+
+
+@pytest.mark.parametrize(
+    ("plan", "gate", "key", "longest"),
+    [
+        ((4, 10**7, 10**8), WIDE, "relay.plan.per_minute", 62),
+        ((4, 4, 10**8), WIDE, "relay.plan.per_day", DAY + 600),
+        ((4, 4, 4), WIDE, "relay.plan.per_month", MONTH + 7200),
+        (WIDE, (4, 10**7, 10**8), "gate.recipients_per_minute", 62),
+        (WIDE, (10**6, 4, 10**8), "gate.recipients_per_day", DAY + 600),
+        (WIDE, (10**6, 10**7, 4), "gate.new_recipients_per_day", DAY + 600),
+    ],
+)
+def test_each_limit_holds_back_and_passes_at_the_second_that_it_names(
+    tmp_path: Path, plan: tuple[int, int, int], gate: tuple[int, int, int], key: str, longest: int
+) -> None:
+    limits = _limits(tmp_path, plan, gate)
+    for number in range(4):
+        assert limits.spend("alice", _several(1, number), 100, NOW + number) is None
+    held = limits.spend("alice", _several(1, 9), 100, NOW + 4)
+    until = _told(held)
+    assert isinstance(held, HoldBack)
+    assert key in held.words
+    assert NOW + 4 < until <= NOW + longest
+    assert isinstance(limits.spend("alice", _several(1, 9), 100, until - 1), HoldBack)
+    assert limits.spend("alice", _several(1, 9), 100, until) is None
+
+
+def test_a_message_that_is_held_back_uses_nothing_up(tmp_path: Path) -> None:
+    limits = _limits(tmp_path, gate=(3, 10**7, 10**8))
+    assert limits.spend("alice", _several(2), 100, NOW) is None
+    for _ in range(5):
+        assert limits.spend("alice", _several(2), 100, NOW) is not None
+    assert limits.spend("alice", _several(1), 100, NOW) is None
+
+
+def test_whoever_has_been_written_to_is_not_new_for_half_a_year(tmp_path: Path) -> None:
+    limits = _limits(tmp_path, gate=(10**6, 10**7, 2))
+    assert limits.spend("alice", ["Carol@Mailbox.example", "dan@mailbox.example"], 100, NOW) is None
+    assert limits.spend("alice", ["carol@mailbox.example"], 100, NOW + 1) is None
+    assert isinstance(limits.spend("alice", ["eve@mailbox.example"], 100, NOW + 2), HoldBack)
+    assert limits.spend("bob", ["carol@mailbox.example", "eve@mailbox.example"], 100, NOW + 3) is None
+    later = NOW + REMEMBERED + 10
+    assert limits.spend("alice", ["x@mailbox.example", "y@mailbox.example"], 100, later) is None
+    assert isinstance(limits.spend("alice", ["dan@mailbox.example"], 100, later + 1), HoldBack)
+
+
+def test_the_plan_is_shared_by_all_and_outlives_the_process(tmp_path: Path) -> None:
+    plan = (3, 3, 10**8)
+    assert _limits(tmp_path, plan).spend("alice", _several(2), 100, NOW) is None
+    assert isinstance(_limits(tmp_path, plan).spend("bob", _several(2), 100, NOW), HoldBack)
+    assert _limits(tmp_path, plan).spend("bob", _several(1), 100, NOW) is None
+
+
+def test_a_message_to_more_than_a_minute_of_the_plan_passes_once_and_the_queue_spreads_it(
+    tmp_path: Path,
+) -> None:
+    limits = _limits(tmp_path, plan=(10, 200, 3000))
+    assert limits.spend("alice", _several(25), 100, NOW) is None
+    assert _told(limits.spend("alice", _several(1), 100, NOW + 1)) == NOW + 61
+    assert isinstance(limits.spend("alice", _several(201), 100, NOW + 99), Refuse)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6)), max_size=40))
+def test_no_minute_ever_holds_more_than_its_limit(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[tuple[int, int]]
+) -> None:
+    limits = _limits(tmp_path_factory.mktemp("any"), gate=(10, 10**7, 10**8))
+    now, passed = NOW, []
+    for pause, recipients in messages:
+        now += pause
+        if limits.spend("alice", _several(recipients), 100, now) is None:
+            passed.append((now, recipients))
+    for begin, _ in passed:
+        assert sum(number for at, number in passed if begin <= at < begin + 60) <= 10
+
+
+def test_workers_that_spend_at_the_same_time_never_exceed_a_limit(tmp_path: Path) -> None:
+    passed: list[int] = []
+
+    def worker(name: int) -> None:
+        limits = _limits(tmp_path, plan=(50, 50, 10**8))
+        passed.extend(1 for n in range(25) if limits.spend(f"login{name}", _several(1, n), 100, NOW) is None)
+
+    workers = [threading.Thread(target=worker, args=(name,)) for name in range(4)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert len(passed) == 50
+
+
+def test_what_no_longer_counts_is_forgotten(tmp_path: Path) -> None:
+    import sqlite3
+
+    limits = _limits(tmp_path)
+    for day in range(4):
+        limits.spend("alice", _several(3, 10 * day), 100, NOW + day * 120 * DAY)
+    rows = sqlite3.connect(tmp_path / "limits.sqlite3")
+    assert rows.execute("SELECT min(start) FROM spent").fetchone()[0] >= NOW + 3 * 120 * DAY - 7200
+    assert rows.execute("SELECT count(*) FROM written_to").fetchone()[0] == 6
+    assert (tmp_path / "limits.sqlite3").stat().st_mode & 0o077 == 0

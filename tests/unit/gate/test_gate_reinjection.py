@@ -1,0 +1,125 @@
+# A copy is handed to Postfix once: whole, for all recipients or none, and not again when the original comes again.
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from todoku.gate.reinjection import Copy, Injector, NotTaken, hand_over
+
+COPY = Copy(b"key", "bounces@hoge.example", ("a@x.example", "b@x.example"), b"Subject: x\n\n.\ntext\n")
+
+
+class Server:
+    """An SMTP server for one connection; `replies` by command, else 250."""
+
+    def __init__(self, replies: dict[str, str]) -> None:
+        self.replies = {"DATA": "354 go on", "QUIT": "221 bye", **replies}
+        self.said: list[bytes] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self.socket.getsockname()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self.socket.accept()
+        with connection, connection.makefile("rwb") as file:
+            self._say(file, "220 mx ESMTP")
+            while line := file.readline():
+                self.said.append(line)
+                command = line.split()[0].decode().upper()
+                self._say(
+                    file,
+                    self.replies.get(command, "250-mx\r\n250 8BITMIME" if command == "EHLO" else "250 ok"),
+                )
+                if command == "DATA" and self.replies["DATA"].startswith("354"):
+                    while (text := file.readline()) not in (b".\r\n", b""):
+                        self.said.append(text)
+                    self._say(file, self.replies.get("END", "250 queued"))
+
+    @staticmethod
+    def _say(file: object, reply: str) -> None:
+        file.write(reply.encode() + b"\r\n")  # type: ignore[attr-defined]
+        file.flush()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    made: list[Server] = []
+    yield made
+    for server in made:
+        server.socket.close()
+
+
+def serve(servers: list[Server], **replies: str) -> Server:
+    servers.append(Server(replies))
+    return servers[-1]
+
+
+def test_it_is_handed_over_whole(servers: list[Server]) -> None:
+    server = serve(servers)
+    hand_over(COPY, server.address)
+    assert b"mail FROM:<bounces@hoge.example>\r\n" in server.said
+    assert [line for line in server.said if line.startswith(b"rcpt")] == [
+        b"rcpt TO:<a@x.example>\r\n",
+        b"rcpt TO:<b@x.example>\r\n",
+    ]
+    assert server.said[-5:-1] == [b"Subject: x\r\n", b"\r\n", b"..\r\n", b"text\r\n"]
+
+
+def test_eight_bit_text_is_announced(servers: list[Server]) -> None:
+    server = serve(servers)
+    hand_over(Copy(b"k", "a@x.example", ("b@x.example",), "\n\nデイブ\n".encode()), server.address)
+    assert any(b"BODY=8BITMIME" in line for line in server.said)
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "END"])
+@pytest.mark.parametrize(("code", "for_good"), [(451, False), (550, True)])
+def test_a_refusal_keeps_its_words(servers: list[Server], command: str, code: int, for_good: bool) -> None:
+    server = serve(servers, **{command: f"{code} not this one"})
+    with pytest.raises(NotTaken, match="not this one") as raised:
+        hand_over(COPY, server.address)
+    assert raised.value.for_good == for_good
+
+
+def test_a_server_that_is_not_there_is_no_refusal() -> None:
+    with pytest.raises(NotTaken) as raised:
+        hand_over(COPY, ("127.0.0.1", 1))
+    assert not raised.value.for_good
+
+
+def test_what_was_taken_is_not_handed_over_again(tmp_path: Path) -> None:
+    taken: list[Copy] = []
+    for _ in range(2):  # another worker, or the gate started anew
+        Injector(tmp_path / "forwarded", taken.append)(COPY)
+    assert taken == [COPY]
+
+
+def test_what_was_not_taken_is_tried_again(tmp_path: Path) -> None:
+    def refuse(_copy: Copy) -> None:
+        raise NotTaken("not now")
+
+    with pytest.raises(NotTaken):
+        Injector(tmp_path, refuse)(COPY)
+    taken: list[Copy] = []
+    Injector(tmp_path, taken.append)(COPY)
+    assert taken == [COPY]
+
+
+def test_notes_are_kept_for_as_long_as_mail_servers_try(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    taken: list[Copy] = []
+    Injector(tmp_path, taken.append, lambda: now[0])(COPY)
+    (note,) = tmp_path.iterdir()
+    os.utime(note, (now[0], now[0]))
+    now[0] += 4 * 86400
+    Injector(tmp_path, taken.append, lambda: now[0])(COPY)
+    assert len(taken) == 1
+    now[0] += 2 * 86400
+    Injector(tmp_path, taken.append, lambda: now[0])(COPY)
+    assert len(taken) == 2
