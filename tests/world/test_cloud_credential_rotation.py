@@ -9,6 +9,8 @@ import pytest
 from clouds import Stream, Tenancy, holders_of, kill_after, kill_at, require_nothing_to_do
 from conftest import World, wait
 
+pytestmark = pytest.mark.slow
+
 SECRET = Path("/etc/todoku/secrets/relay")
 ROOTS = ("/etc", "/var/log", "/var/lib/todoku", "/var/spool/postfix", "/var/lib/postfix", "/run/todoku")
 

@@ -10,6 +10,8 @@ import pytest
 from clouds import Tenancy, fully_aligned, require_nothing_to_do, settle
 from conftest import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tenancy(world: World) -> Iterator[Tenancy]:

@@ -9,6 +9,8 @@ import pytest
 from clouds import Stream, Tenancy, fully_aligned, kill_after, kill_at, require_nothing_to_do
 from conftest import World, wait
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400
 HALF_A_YEAR = 183 * DAY
 

@@ -11,6 +11,8 @@ import pytest
 from clouds import Tenancy, fully_aligned, require_nothing_to_do, settle, writes
 from conftest import World
 
+pytestmark = pytest.mark.slow
+
 # What is made one by one: nothing in the way of the others, so that a kill comes after each of them.
 _MADE = ("create_", "add_user", "patch_rr_set", "update_user")
 

@@ -17,6 +17,8 @@ from conftest import CONFIG, World
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tenancy(world: World) -> Tenancy:

@@ -12,6 +12,8 @@ import pytest
 from clouds import Tenancy, fully_aligned, plan, require_nothing_to_do, settle, waits, writes
 from conftest import World, wait
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3900.0  # 65 minutes were seen
 
 
