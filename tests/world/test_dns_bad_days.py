@@ -14,6 +14,8 @@ from conftest import CONFIG, World
 
 PROOF = '"google-site-verification=0123456789abcdef"'
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tenancy(world: World) -> Iterator[Tenancy]:
@@ -135,7 +137,7 @@ def test_a_cname_where_another_record_belongs_is_told_and_nothing_is_changed(
 
 
 def test_a_change_of_more_than_30_percent_of_a_zone_is_refused_unless_forced(
-    world: World, tenancy: Tenancy, tmp_path: Path
+    world: World, tenancy: Tenancy
 ) -> None:
     # Of some twelve record sets four would change: the policy by the settings, three because somebody has
     # changed them.
@@ -150,7 +152,7 @@ def test_a_change_of_more_than_30_percent_of_a_zone_is_refused_unless_forced(
     aliases = [key for key in _record_sets(tenancy) if key[1] == "CNAME"]
     for key in aliases:
         tenancy.put(*key, "elsewhere.outside.example.")
-    strict = tmp_path / "todoku.toml"
+    strict = Path("/etc/todoku/strict.toml")  # readable for the gate, which is not root
     strict.write_text(re.sub(r'(?m)^#?policy = "none"$', 'policy = "quarantine"', CONFIG.read_text()))
     world.relay(reset=True)
     done = world.todoku("--config", str(strict), "apply", "--yes")
