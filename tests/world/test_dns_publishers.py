@@ -197,7 +197,7 @@ zone-cache-refresh-interval=0
 
 
 def _settings(credential: Path):  # type: ignore[no-untyped-def]
-    from todoku.settings.models import Dns
+    from todoku.settings.outside import Dns
 
     return Dns(publisher="lexicon", provider="powerdns", credential_file=credential)
 

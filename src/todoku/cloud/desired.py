@@ -24,7 +24,7 @@ from todoku.cloud.senders import SenderResource, SendersUnneeded, SenderUsable, 
 from todoku.cloud.smtp_credential import SmtpCredentialResource, Store, UnusedCredentials
 from todoku.plan.outputs import Outputs
 from todoku.settings import RelayCredential, Settings
-from todoku.settings.models import Cloud as CloudSettings
+from todoku.settings.outside import Cloud as CloudSettings
 
 _NOBODY: frozenset[str] = frozenset()
 

@@ -14,7 +14,7 @@ from todoku.cloud.smtp_credential import delete_credential, description_of
 from todoku.cloud.values import EmailDomain, Group, Policy, User
 from todoku.plan.resource import ChangeFailed
 from todoku.settings import Settings
-from todoku.settings.models import Cloud as CloudSettings
+from todoku.settings.outside import Cloud as CloudSettings
 
 
 @dataclass(frozen=True, slots=True)

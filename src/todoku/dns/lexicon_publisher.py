@@ -30,7 +30,7 @@ from todoku.dns.publisher import (
 )
 from todoku.dns.secret import SecretError, private_text
 from todoku.dns.text import encoded, plain, presentation
-from todoku.settings.models import Dns
+from todoku.settings.outside import Dns
 
 T = TypeVar("T")
 

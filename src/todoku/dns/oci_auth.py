@@ -11,7 +11,7 @@ from typing import Any
 
 from todoku.dns.publisher import PublisherFailed
 from todoku.settings import Settings
-from todoku.settings.models import Cloud
+from todoku.settings.outside import Cloud
 
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, to wait for an answer
 

@@ -29,7 +29,7 @@ from todoku.dns.lookups import Lookups, Server
 from todoku.dns.publisher import ChangedMeanwhile, Found, Publisher, PublisherFailed, Replacement
 from todoku.dns.secret import SecretError, private_text
 from todoku.dns.text import presentation
-from todoku.settings.models import Dns
+from todoku.settings.outside import Dns
 
 _TIMEOUT = 10.0  # seconds
 _CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.YXDOMAIN, dns.rcode.NXDOMAIN)

@@ -13,11 +13,10 @@ from todoku.settings.models import (
     Domain,
     Gate,
     Limits,
-    Relay,
-    RelayPlan,
     Settings,
     Tls,
 )
+from todoku.settings.outside import Cloud, Dns, Relay, RelayPlan
 from todoku.settings.problems import Problem, SettingsError
 from todoku.settings.reading import DEFAULT_PATH, load, parse
 
@@ -25,9 +24,11 @@ __all__ = [
     "DEFAULT_PATH",
     "Accounts",
     "Clients",
+    "Cloud",
     "CredentialError",
     "Device",
     "Dmarc",
+    "Dns",
     "Domain",
     "Gate",
     "Limits",

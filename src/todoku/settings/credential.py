@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from todoku.settings.models import Relay
+from todoku.settings.outside import Relay
 
 _HOW = "write the user name on the first line and the password on the second, as Oracle's console showed them"
 _LARGEST = 4096  # bytes; a user name has about 200 characters, a password 20

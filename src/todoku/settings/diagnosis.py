@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from todoku.settings import rules
+from todoku.settings.base import Frozen, part_of
 from todoku.settings.literals import literal
-from todoku.settings.models import Frozen, Settings, part_of
+from todoku.settings.models import Settings
 from todoku.settings.problems import Fault, KeyPath, dotted
 from todoku.settings.values import kind
 

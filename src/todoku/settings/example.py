@@ -8,8 +8,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from todoku.settings.base import Frozen, part_of
 from todoku.settings.literals import literal
-from todoku.settings.models import Frozen, Settings, part_of
+from todoku.settings.models import Settings
 
 _HEADER = """\
 Settings of Todoku, the mail system of this machine: /etc/todoku/todoku.toml

@@ -12,7 +12,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from todoku.settings import regions
-from todoku.settings.models import Frozen, NotKnownError, Settings
+from todoku.settings.base import Frozen, NotKnownError
+from todoku.settings.models import Settings
 from todoku.settings.problems import Fault, KeyPath
 from todoku.settings.values import Network, size_text
 

@@ -12,7 +12,7 @@ import pytest
 from todoku.dns import namecheap, zonefile
 from todoku.dns.lexicon_publisher import Account, LexiconPublisher
 from todoku.dns.publisher import ChangedMeanwhile, Listing, Published, PublisherFailed, Replacement
-from todoku.settings.models import Dns
+from todoku.settings.outside import Dns
 
 ZONE = "hoge.example"
 HOSTS = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from todoku.settings import Settings, parse
+from todoku.settings.base import Frozen, part_of
 from todoku.settings.example import example
-from todoku.settings.models import Frozen, part_of
 from todoku.settings.regions import REGIONS
 from todoku.settings.schema import schema
 from todoku.settings.values import size
