@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,6 +70,46 @@ def test_what_a_command_writes_is_gone_afterwards() -> None:
     probe = CHECKOUT / "written-in-the-world"
     assert _rehearse("--", "touch", str(probe), "/etc/written-in-the-world").returncode == 0
     assert not probe.exists()
+
+
+def test_a_separate_file_system_is_in_the_world_and_stays_as_it_was() -> None:
+    # As a separate /home or /var: here a memory file system, in mounts of the test's own.
+    script = (
+        "mount -t tmpfs tmpfs /srv && echo before >/srv/file && "
+        f"{TODOKU} rehearse -- sh -c 'cat /srv/file; echo inside >/srv/file; cat /srv/file' && cat /srv/file"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["before", "inside", "before"], done.stderr
+
+
+def test_where_memory_is_short_the_world_is_written_to_disk_and_leaves_no_file() -> None:
+    from todoku.rehearsal import layer, machine
+
+    if not machine.has_loop_devices():
+        pytest.skip("no loop devices here, so the writable layer can only be in memory")
+    short = "from todoku.rehearsal import machine; machine.MEMORY_WANTED = 1 << 60; from todoku.cli.main import main"
+    files = set(layer.CACHE.iterdir())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{short}; main()",
+            "rehearse",
+            "--",
+            "sh",
+            "-c",
+            "grep ' / ' /proc/mounts; df -k /",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    size = int(done.stdout.splitlines()[-1].split()[1])
+    assert 15 << 20 < size < 17 << 20, "the 16 GB of the file, not the size of the memory"
+    assert set(layer.CACHE.iterdir()) == files
 
 
 def test_the_world_has_no_way_out() -> None:

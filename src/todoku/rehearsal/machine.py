@@ -50,8 +50,8 @@ def require() -> None:
         *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--net"),
         "sh",
         "-c",
-        "mount --make-rprivate / && mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r"
-        " && mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w /mnt/r",
+        "mount --make-rprivate / && mount -t tmpfs tmpfs /tmp && mkdir /tmp/u /tmp/w /tmp/r"
+        " && mount -t overlay overlay -o lowerdir=/etc,upperdir=/tmp/u,workdir=/tmp/w /tmp/r",
     ]
     done = subprocess.run(probe, capture_output=True, text=True, check=False)
     if done.returncode != 0:
