@@ -57,6 +57,8 @@ def test_it_arrives_with_dmarc_pass_though_the_writers_domain_says_reject(world:
     assert arrived.judged["header_from"] == alias
     assert arrived.message["From"].addresses[0].display_name == f"{world.dave}"
     assert arrived.message["Reply-To"] == world.dave
+    assert arrived.message["X-Todoku-Forwarded"] == alias
+    assert arrived.message["X-Todoku-Passage"] is None  # the token of the gate is nobody else's to know
     # bob, who is here, gets it as it was written
     here = world.read(world.bob, "an enquiry")
     assert world.dave in here["From"]

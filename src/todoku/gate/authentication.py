@@ -2,17 +2,20 @@
 
 SPF is pyspf's verdict (RFC 7208), each DKIM signature dkimpy's (RFC 6376); what DMARC makes of them follows RFC
 9989. Everything here blocks while it waits for the DNS, within a deadline: it runs in a thread. Nothing in a
-message makes it fail; a question that gets no answer makes a result "temperror".
+message makes it fail; a question that gets no answer makes a result "temperror". A fault of ours is no result: it is
+raised, and what a library should not have raised leaves its traceback in the log.
 """
 
 from __future__ import annotations
 
 import email.errors
 import email.policy
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +26,16 @@ import spf
 
 from todoku.gate import dmarc
 from todoku.gate.resolver import DnsTrouble, Lookup
+from todoku.gate.resolver import Found as Answer
 
 MOST_SIGNATURES = 8  # looked at in one message
 LARGE = 1024 * 1024  # messages above this are checked one at a time: dkimpy needs several times their size
 _large = threading.Lock()
+_judged: ContextVar[str] = ContextVar("the queue id of the message in question", default="NOQUEUE")
+log = logging.getLogger("todoku.gate")
+
+# What the libraries are known to raise on what somebody else wrote.
+_HOSTILE = (dkim.DKIMException, dkim.UnparsableKeyError, ValueError, LookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +92,35 @@ def evaluate(
     content: Callable[[], bytes] | None,
     lookup: Lookup,
     deadline: float,
+    queue_id: str | None = None,
 ) -> Found:
     """`domains`: those of header From. `content`: the message, or None when it has no signature."""
-    spf_result = check_spf(envelope, lookup)
-    signatures = check_dkim(content, lookup, deadline) if content else ()
+    _judged.set(queue_id or "NOQUEUE")
+    asked = _Asked(lookup)
+    spf_result = check_spf(envelope, asked)
+    signatures = check_dkim(content, asked, deadline) if content else ()
+    if asked.fault:
+        raise asked.fault
     return Found(
         spf_result, signatures, tuple(_dmarc(domain, spf_result, signatures, lookup) for domain in domains)
     )
+
+
+class _Asked:
+    """Look-ups on behalf of a library. A fault of ours in one is kept: else it would count against the message."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self.fault: Exception | None = None
+
+    def __call__(self, name: str, kind: str) -> Answer:
+        try:
+            return self._lookup(name, kind)
+        except DnsTrouble:
+            raise
+        except Exception as fault:
+            self.fault = fault
+            raise
 
 
 def author_domains(froms: list[str]) -> tuple[str, ...]:
@@ -114,8 +145,8 @@ def _addresses(value: str) -> list[str]:
         parsed = [address.addr_spec for address in header.addresses if address.domain]
         if parsed and not any(isinstance(d, email.errors.InvalidHeaderDefect) for d in header.defects):
             return parsed
-    except Exception:  # noqa: S110 - the standard library's parser fails in many ways on hostile fields
-        pass
+    except Exception as problem:  # the standard library's parser fails in many ways on hostile fields
+        log.info("From is read without the email package, which failed on it: %r", problem)
     return parsed + [match[0] for match in _ADDRESS.finditer(value)]
 
 
@@ -174,9 +205,10 @@ def check_spf(envelope: Envelope, lookup: Lookup) -> Spf:
         return Spf("none", domain)
     try:
         result, _, _ = _Query(lookup, envelope.address, envelope.sender, envelope.helo).check()
-    except DnsTrouble:
-        result = "temperror"
-    except Exception:  # pyspf on names that are none
+    except _HOSTILE:  # pyspf on names that are none
+        result = "permerror"
+    except Exception:
+        log.exception("%s: pyspf failed on %r: taken for permerror", _judged.get(), envelope)
         result = "permerror"
     return Spf(str(result).lower(), domain)
 
@@ -200,7 +232,7 @@ def check_dkim(content: Callable[[], bytes], lookup: Lookup, deadline: float) ->
 def _signatures(message: bytes, lookup: Lookup) -> tuple[Dkim, ...]:
     try:
         fields = [value for name, value in dkim.DKIM(message).headers if name.lower() == b"dkim-signature"]
-    except Exception:  # dkimpy on what is no message: then there is no signature either
+    except dkim.MessageFormatError:  # what is no message has no signature either
         return ()
     return tuple(
         _signature(message, index, value, lookup) for index, value in enumerate(fields[:MOST_SIGNATURES])
@@ -210,7 +242,7 @@ def _signatures(message: bytes, lookup: Lookup) -> tuple[Dkim, ...]:
 def _signature(message: bytes, index: int, value: bytes, lookup: Lookup) -> Dkim:
     try:
         tags = dkim.util.parse_tag_value(value)
-    except Exception:  # not a tag list
+    except dkim.util.InvalidTagValueList:
         return Dkim("permerror", "", "", "")
     domain, selector, signed = (tags.get(tag, b"").decode("ascii", "replace") for tag in (b"d", b"s", b"b"))
     keys: list[bytes] = []
@@ -230,7 +262,10 @@ def _signature(message: bytes, index: int, value: bytes, lookup: Lookup) -> Dkim
         result = "temperror"
     except dkim.ValidationError:
         result = "fail"
-    except Exception:  # dkimpy on a field that is no signature
+    except _HOSTILE:  # a field that is no signature, or a key that is none
+        result = "permerror"
+    except Exception:
+        log.exception("%s: dkimpy failed on signature %d: taken for permerror", _judged.get(), index + 1)
         result = "permerror"
     return Dkim(result, domain.lower(), selector, "".join(signed.split())[:8])
 

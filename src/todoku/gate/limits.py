@@ -89,10 +89,12 @@ class Limits:
             if second - self._purged > _FORGET_EVERY:
                 _forget(connection, second)
                 self._purged = second
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # SQLite may have done it itself; left open, no later message could be counted.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
         return verdict
 
     def _own_limits(self, login: str, recipients: int, new: int) -> tuple[_Limit, ...]:

@@ -15,6 +15,7 @@ import re
 import smtplib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,5 +105,6 @@ class Injector:
             return
         self._swept = now
         for note in self._notes.iterdir():
-            if now - note.stat().st_mtime > _REMEMBERED:
-                note.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another worker was faster
+                if now - note.stat().st_mtime > _REMEMBERED:
+                    note.unlink()

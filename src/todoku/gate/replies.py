@@ -21,12 +21,7 @@ def packet(command: str, payload: bytes = b"") -> bytes:
 
 
 CONTINUE = packet("c")
-ACCEPT = packet("a")
-DISCARD = packet("d")
-REJECT = packet("r")
-TEMPFAIL = packet("t")
 SKIP = packet("s")
-PROGRESS = packet("p")
 
 
 def _raw(text: str) -> bytes:

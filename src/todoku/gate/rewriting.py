@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import email.header
 import email.policy
+import logging
 import re
 from email.utils import formatdate, parseaddr
 from typing import Any
 
+from todoku.gate import passage
 from todoku.gate.message import MessageSoFar
+
+log = logging.getLogger("todoku.gate")
 
 PASSED = "X-Todoku-Forwarded"  # by which addresses it has passed: how a loop is seen
 # A signature of the original From says nothing about the new one; a return path is set at delivery.
-_LEFT_OUT = {"dkim-signature", "return-path", "from"}
+_LEFT_OUT = {"dkim-signature", "return-path", "from", passage.NAME.lower()}
 _HARMLESS = re.compile(r"[A-Za-z0-9 ._'@(),:!?/&+=-]*")
 _LONGEST = 200
 
@@ -32,6 +36,7 @@ def copy(message: MessageSoFar, address: str, hostname: str, now: float, *, answ
     name, author = writer(message)
     lines = [
         _trace(message, hostname, now),
+        f"{passage.NAME}: {passage.TOKEN}",
         f"{PASSED}: {address}",
         f"From: {shown(name, author)} <{address}>",
     ]
@@ -54,8 +59,8 @@ def writer(message: MessageSoFar) -> tuple[str, str]:
                 # the older form, address (Name), is understood by the older parser only
                 name = address.display_name or parseaddr(text)[0]
                 return str(name), str(address.addr_spec)
-    except Exception:  # noqa: S110 - the standard library's parser fails in many ways on hostile fields
-        pass
+    except Exception as problem:  # the standard library's parser fails in many ways on hostile fields
+        log.info("%s: whose message it is cannot be read: %r", message.queue_id, problem)
     return "", ""
 
 

@@ -243,6 +243,7 @@ class Courier:
             if self.authorities:
                 context.load_verify_locations(self.authorities)
             if not believe:
+                # RFC 7435: a sending server that meets a certificate it cannot verify still encrypts.
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self._contexts[believe] = context
         return self._contexts[believe]

@@ -166,3 +166,28 @@ def test_what_no_longer_counts_is_forgotten(tmp_path: Path) -> None:
     assert rows.execute("SELECT min(start) FROM spent").fetchone()[0] >= NOW + 3 * 120 * DAY - 7200
     assert rows.execute("SELECT count(*) FROM written_to").fetchone()[0] == 6
     assert (tmp_path / "limits.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_a_count_that_cannot_be_written_does_not_stop_the_next(tmp_path: Path) -> None:
+    import sqlite3
+
+    limits = _limits(tmp_path)
+    assert limits.spend("alice", _several(1), 100, NOW) is None
+    connection = limits._connection()
+
+    class FullDisk:
+        """As SQLite when COMMIT finds no room: the transaction stays open."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(connection, name)
+
+        def execute(self, statement: str, *more: object) -> object:
+            if statement == "COMMIT":
+                raise sqlite3.OperationalError("database or disk is full")
+            return connection.execute(statement, *more)  # type: ignore[arg-type]
+
+    limits._opened = limits._opened[0], FullDisk()  # type: ignore[assignment,index]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        limits.spend("alice", _several(1), 100, NOW)
+    limits._opened = limits._opened[0], connection
+    assert limits.spend("alice", _several(1), 100, NOW) is None

@@ -65,7 +65,7 @@ class Authentication:
                 found = await loop.run_in_executor(self._threads, self._evaluate, message, settings, until)
         except TimeoutError:
             return NO_ANSWER
-        verdict = None if _only_returns(message) else judge(found, settings)
+        verdict = None if _only_returns(message, settings) else judge(found, settings)
         if verdict:
             return verdict
         value = authres.write(settings.hostname, message.sender, message.client.helo, found)
@@ -86,6 +86,7 @@ class Authentication:
             (lambda: _as_arrived(message)) if signed else None,
             Bounded(ask, until),
             until,
+            message.queue_id,
         )
 
 
@@ -130,9 +131,11 @@ def _word(domain: str) -> str:
     return domain[:253] if domain and domain.isascii() and domain.isprintable() else "no domain"
 
 
-def _only_returns(message: MessageSoFar) -> bool:
+def _only_returns(message: MessageSoFar, settings: Settings) -> bool:
     """Whether it is a bounce, and for nobody but addresses that we gave out for bounces to come back to."""
-    return not message.sender and all(srs.is_return_address(address) for address in message.recipients)
+    return not message.sender and all(
+        srs.is_return_address(address) and settings.is_own(address) for address in message.recipients
+    )
 
 
 def _as_arrived(message: MessageSoFar) -> bytes:

@@ -36,8 +36,11 @@ class ReturnAddress:
 
     async def __call__(self, message: MessageSoFar) -> Decision:
         settings = message.context.settings
-        returned = [address for address in message.recipients if srs.is_return_address(address)]
-        if settings is None or not returned or not all(map(settings.is_own, returned)):
+        if settings is None:
+            return PASS
+        recipients = message.recipients
+        returned = [each for each in recipients if srs.is_return_address(each) and settings.is_own(each)]
+        if not returned:
             return PASS
         if message.sender:
             return Refuse(

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from todoku.gate.decision import PASS, Decision
+from todoku.gate import passage
+from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, Verdict
 from todoku.gate.direction import Origin, origin, outside
 from todoku.gate.message import MessageSoFar
 from todoku.gate.rules.size import whole_size
 
 
-def spending(message: MessageSoFar) -> Decision:
+async def spending(message: MessageSoFar) -> Decision:
     """Only recipients outside count: what stays here costs nothing and spreads nothing."""
     came_from = origin(message)
-    if came_from is Origin.WORLD or message.context.limits is None:
+    if came_from is Origin.WORLD:
         return PASS
-    recipients = outside(message)
-    if not recipients:
-        return PASS
-    return (
-        message.context.limits.spend(_who(message, came_from), recipients, whole_size(message), time.time())
-        or PASS
+    verdict = await _spend(message, came_from)
+    if verdict:
+        return verdict
+    shown = message.headers.all(passage.NAME)
+    return Change([DeleteHeader(passage.NAME)]) if shown else PASS
+
+
+async def _spend(message: MessageSoFar, came_from: Origin) -> Verdict | None:
+    limits, recipients = message.context.limits, outside(message)
+    if limits is None or not recipients:
+        return None
+    who, size = _who(message, came_from), whole_size(message)
+    # In a thread, as the file may be busy; in one of its own, as those of forwarding wait for what is asked here.
+    return await asyncio.get_running_loop().run_in_executor(
+        _thread(), limits.spend, who, recipients, size, time.time()
     )
 
 
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    """Made in the worker, not before the fork."""
+    return ThreadPoolExecutor(1, thread_name_prefix="spending")
+
+
 def _who(message: MessageSoFar, came_from: Origin) -> str | None:
-    """Whose limits these are. What an alias of ours forwards, over SMTP on this machine, is nobody's."""
+    """Whose limits these are. What an alias of ours forwards is nobody's."""
     if came_from is Origin.LOGIN:
         return message.login
     if came_from is Origin.DEVICE:
         return message.client.address
-    return None if message.client.port else "this machine"
+    return None if passage.is_ours(message) else "this machine"

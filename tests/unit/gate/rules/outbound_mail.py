@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from pathlib import Path
 
 from todoku.gate.book import ApprovedSenders, SenderBook
@@ -10,6 +12,7 @@ from todoku.gate.decision import Change, Decision, Refuse
 from todoku.gate.direction import ORIGINATING
 from todoku.gate.limits import Limits
 from todoku.gate.message import Body, Client, MessageSoFar
+from todoku.gate.rule import Rule
 from todoku.settings import Settings, parse
 
 SETTINGS = """
@@ -109,6 +112,17 @@ def _fields(head: bytes) -> list[bytes]:
 
 def eml(*headers: str, body: bytes = b"text\r\n") -> bytes:
     return "".join(f"{header}\r\n" for header in headers).encode() + b"\r\n" + body
+
+
+def decided(rule: Rule, message: MessageSoFar) -> Decision:
+    """The rule's decision, awaited where the rule waits."""
+
+    async def asked() -> Decision:
+        answer = rule(message)
+        decision: Decision = await answer if inspect.isawaitable(answer) else answer
+        return decision
+
+    return asyncio.run(asked())
 
 
 def refused(decision: Decision) -> str:

@@ -175,6 +175,39 @@ def test_a_bounce_to_a_return_address_is_not_judged() -> None:
     assert isinstance(ask(Authentication(outside().ask), bounce), Change)
 
 
+def test_what_only_looks_like_a_return_address_of_ours_does_not_keep_a_stranger_from_being_judged() -> None:
+    to = ("bounces+SRS0=abcdefgh=aa=outside.example=dave@mx.hoge.example",)
+    forged = mail(*OURS, sender="", to=to, client=STRANGER)
+    assert isinstance(ask(Authentication(outside().ask), forged), Refuse)
+
+
+@pytest.mark.parametrize("kind", ["SPF", "DKIM"])
+def test_a_fault_of_our_own_is_raised_and_not_held_against_the_message(kind: str) -> None:
+    dns = outside()
+
+    def broken(servers: tuple[str, ...], name: str, record: str, seconds: float) -> Found:
+        if ("_domainkey" in name) is (kind == "DKIM"):
+            raise ValueError("a mistake of ours")
+        return dns.ask(servers, name, record, seconds)
+
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        ask(Authentication(broken), mail(signature(MAIL), *MAIL))
+
+
+def test_what_a_library_should_not_raise_is_in_the_log_with_the_queue_id(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("unheard of")
+
+    monkeypatch.setattr("dkim.DKIM.verify", fail)
+    monkeypatch.setattr("spf.query.check", fail)
+    ask(Authentication(outside("none").ask), mail(signature(MAIL), *MAIL))
+    said = [record.getMessage() for record in caplog.records if record.exc_info]
+    assert len(said) == 2
+    assert all(line.startswith("QUEUE1: ") for line in said)
+
+
 @pytest.mark.parametrize(
     "forged",
     [

@@ -263,6 +263,20 @@ def test_a_bounce_that_has_come_back_before_is_not_sent_round() -> None:
     assert decision.enhanced == "5.4.6"
 
 
+def test_a_recipient_that_is_not_ours_does_not_make_a_forged_return_address_good() -> None:
+    rule = ReturnAddress(Postfix(), lambda: SECRET, lambda: NOW)
+    forged, foreign = BACK.replace("=dave@", "=victim@"), BACK.replace("@hoge", "@other")
+    assert isinstance(ask(rule, mail(*BOUNCE, sender="", to=(forged, foreign))), Refuse)
+
+
+def test_somebody_elses_return_address_is_somebody_elses_business() -> None:
+    postfix = Postfix()
+    rule = ReturnAddress(postfix, lambda: SECRET, lambda: NOW)
+    foreign = BACK.replace("@hoge", "@other")
+    assert ask(rule, mail(*BOUNCE, sender="", to=(foreign,))) is PASS
+    assert not postfix.copies
+
+
 def test_other_recipients_are_none_of_its_business() -> None:
     rule = ReturnAddress(Postfix(), lambda: SECRET, lambda: NOW)
     assert ask(rule, mail(to=("alice@hoge.example", "bounces@hoge.example"))) is PASS

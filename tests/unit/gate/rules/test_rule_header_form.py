@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outbound_mail import ALICE, PLAIN, Site, changed, eml, refused
+from outbound_mail import ALICE, PLAIN, Site, changed, decided, eml, refused
 
 from todoku.gate import changes
 from todoku.gate.decision import PASS, AddHeader, ChangeHeader, HoldBack, Refuse
@@ -132,7 +132,7 @@ def test_no_header_makes_a_rule_fail(
     for made in (site.message, site.from_host, site.from_device, site.from_outside):
         message = made(raw + b"\r\n")
         for placed in OUTBOUND:
-            decision = placed.rule(message)
+            decision = decided(placed.rule, message)
             if isinstance(decision, Refuse | HoldBack):
                 break  # as in a session: the rules behind it rely on it
             for modification in getattr(decision, "modifications", ()):

@@ -7,12 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
-from outbound_mail import ALICE, CAROL, PLAIN, Site
+from outbound_mail import ALICE, CAROL, PLAIN, Site, decided
 
-from todoku.gate.decision import PASS, HoldBack, Refuse
-from todoku.gate.rules.spending import spending
+from todoku.gate import passage
+from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, HoldBack, Refuse
+from todoku.gate.message import MessageSoFar
+from todoku.gate.rules.spending import spending as asked
 
 WIDE = "[relay.plan]\nper_minute = 1000\nper_day = 10000\nper_month = 100000\n"
+
+
+def spending(message: MessageSoFar) -> Decision:
+    return decided(asked, message)
 
 
 @pytest.fixture
@@ -80,9 +86,28 @@ def test_devices_and_the_host_have_limits_of_their_own_and_the_world_has_none(
 def test_what_an_alias_forwards_counts_for_the_relay_only(tmp_path: Path, clock: list[float]) -> None:
     plan = "[relay.plan]\nper_minute = 3\nper_day = 3\nper_month = 3\n"
     site = Site(tmp_path, plan + "[gate]\nrecipients_per_minute = 1\n")
+    copy = f"{passage.NAME}: {passage.TOKEN}\r\n".encode() + PLAIN
     for _ in range(3):
-        assert spending(site.message(PLAIN, CAROL, login=None, address="127.0.0.1")) is PASS
-    held = spending(site.message(PLAIN, CAROL, login=None, address="127.0.0.1"))
+        passed = spending(site.message(copy, CAROL, login=None, address="127.0.0.1"))
+        assert passed == Change([DeleteHeader(passage.NAME)])
+    held = spending(site.message(copy, CAROL, login=None, address="127.0.0.1"))
     assert isinstance(held, HoldBack)
     assert "the plan of the relay has 3 emails in 31 days" in held.words
     assert isinstance(spending(site.message(PLAIN, CAROL)), HoldBack)
+
+
+@pytest.mark.parametrize("header", [b"", b"X-Todoku-Passage: guessed\r\n", b"X-Todoku-Passage: \xff\r\n"])
+def test_who_uses_the_port_for_copies_without_being_the_gate_has_the_limits_of_this_machine(
+    tmp_path: Path, clock: list[float], header: bytes
+) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 1\n")
+    assert not isinstance(spending(site.from_host(PLAIN, CAROL)), HoldBack)
+    held = spending(site.message(header + PLAIN, CAROL, login=None, address="127.0.0.1"))
+    assert isinstance(held, HoldBack)
+    assert "this machine has" in held.words
+
+
+def test_the_token_of_a_copy_for_somebody_here_is_not_shown(tmp_path: Path) -> None:
+    copy = f"{passage.NAME}: {passage.TOKEN}\r\n".encode() + PLAIN
+    message = Site(tmp_path).message(copy, ALICE, login=None, address="127.0.0.1")
+    assert spending(message) == Change([DeleteHeader(passage.NAME)])
