@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from todoku.rehearsal import machine, root, syscalls
+from todoku.rehearsal import machine, prepare, root, syscalls
 
 
 def main(task_fd: int, status_fd: int) -> int:
@@ -53,13 +53,14 @@ def _build(task: dict[str, Any]) -> None:
         visible=tuple(Path(p) for p in task.get("visible", ())),
     )
     if task["role"] == "prepare":
-        from todoku.rehearsal import prepare
-
         prepare.build(task, spec, resolver)
         return
     # Everything that is imported later has to come from the new root, where it may lie at the same place only.
     new_root = root.build(spec)
     syscalls.pivot_into(new_root)
+    if task.get("checkout"):
+        # A layer serves every checkout: only the world knows which one it was started from.
+        prepare.CHECKOUT.symlink_to(task["checkout"])
     os.chdir(task["cwd"])
     socket.sethostname(task["hostname"])
 
@@ -80,8 +81,6 @@ def _work(task: dict[str, Any], status_fd: int) -> None:
     try:
         if task["role"] == "play":
             _execute(task)
-        from todoku.rehearsal import prepare
-
         code = prepare.work(task)
     except KeyboardInterrupt:
         code = 130

@@ -20,7 +20,7 @@ from pathlib import Path
 from todoku.rehearsal import machine, root
 
 CACHE = Path("/var/cache/todoku")
-_FORMAT = "1"  # raise when the way a layer is prepared changes
+_FORMAT = "2"  # raise when the way a layer is prepared changes
 _SIZE = 16 * 1024**3  # bytes; the file is sparse, so this is only the most it can grow to
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from todoku.rehearsal import progress, root, syscalls
 
-VENV = Path("/opt/todoku/venv")  # of a foreign root; on this machine's own root the running one is visible
+# Of a foreign root; on this machine's own root the running environment is visible.
+VENV = Path("/opt/todoku/venv")
+CHECKOUT = Path("/opt/todoku/checkout")  # a link that each world makes to the checkout it was started from
 
 _POLICY = "#!/bin/sh\n# Nothing starts while the layer is prepared.\nexit 101\n"
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes", "LC_ALL": "C.UTF-8"}
@@ -107,8 +109,7 @@ def _install_todoku(task: dict[str, Any], environment: dict[str, str]) -> None:
             text=True,
             check=True,
         ).stdout.strip()
-        # The checkout is shown to the world at its own place, and used from there.
-        Path(site, "todoku.pth").write_text(f"{task['checkout']}/src\n")
+        Path(site, "todoku.pth").write_text(f"{CHECKOUT}/src\n")
         script = VENV / "bin/todoku"
         script.write_text(f"#!{VENV}/bin/python\nfrom todoku.cli.main import main\n\nmain()\n")
         script.chmod(0o755)

@@ -51,6 +51,7 @@ def run(rehearsal: Rehearsal) -> int:
             "layer": str(prepared),
             "scratch": _text(layer.scratch_file()),
             "visible": [str(p) for p in _visible(checkout, foreign=foreign)],
+            "checkout": str(checkout) if foreign else None,
             "cwd": str(Path.cwd()),
             "hostname": settings.hostname,
             "python": str(prepare.VENV / "bin/python") if foreign else sys.executable,
@@ -111,7 +112,6 @@ def _layer(lower: Path, settings: Settings, checkout: Path | None) -> Path:
             "image": str(partial),
             "packages": wanted.packages,
             "visible": [str(checkout)] if checkout else [],
-            "checkout": str(checkout) if checkout else None,
             "lock_file": str(lock_file) if lock_file else None,
         }
         try:
