@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Account, World, wait
 
+SOON = 10  # seconds; on an idle machine one is enough
+
 
 @pytest.fixture
 def erin(world: World) -> Iterator[Account]:
@@ -69,18 +71,22 @@ def test_the_usual_folders_are_there_and_marked(world: World) -> None:
         assert mark in listed, listed
 
 
-def test_a_new_account_receives_and_logs_in_within_a_second(world: World, erin: Account) -> None:
+def test_a_new_account_receives_and_logs_in_at_once(world: World, erin: Account) -> None:
     # The fixture has only just returned.
-    started = time.monotonic()
+    deadline = time.monotonic() + SOON
     with world.port_25() as smtp:
         smtp.say(f"MAIL FROM:<{world.dave}>")
         assert smtp.say(f"RCPT TO:<{erin.address}>").code == 250
-    with world.imap(erin) as imap:
-        imap.select("INBOX")
-    assert time.monotonic() - started < 1
+    while True:
+        try:
+            with world.imap(erin) as imap:
+                imap.select("INBOX")
+            break
+        except imaplib.IMAP4.error:
+            assert time.monotonic() < deadline, "the new account is not known"
 
 
-def test_a_changed_password_is_in_force_within_a_second_even_twice_in_one(
+def test_a_changed_password_is_soon_in_force_even_when_changed_twice_in_a_second(
     world: World, erin: Account
 ) -> None:
     # Dovecot compares whole seconds and sizes of its password file: the second change could go unseen.
@@ -88,28 +94,31 @@ def test_a_changed_password_is_in_force_within_a_second_even_twice_in_one(
         password = f"changed password {number}"
         done = world.todoku("account", "password", erin.address, "--password-stdin", stdin=password + "\n")
         assert done.returncode == 0
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + SOON
         while True:
             try:
                 with world.imap(Account(erin.address, erin.login, password)):
                     break
             except imaplib.IMAP4.error:
-                assert time.monotonic() < deadline, "the new password is not known after a second"
+                assert time.monotonic() < deadline, "the new password is not known"
         with pytest.raises(imaplib.IMAP4.error):
             world.imap(Account(erin.address, erin.login, f"changed password {number - 1}"))
 
 
-def test_a_removed_account_is_unknown_within_a_second_and_its_mail_is_kept(world: World) -> None:
+def test_a_removed_account_is_soon_unknown_and_its_mail_is_kept(world: World) -> None:
     address = f"frank@{world.domain}"
     world.todoku("account", "add", address, "--password-stdin", stdin="correct horse battery\n")
     assert world.outside_sends(address, "for frank").returncode == 0
     box = Path(f"/var/lib/todoku/mail/{world.domain}/frank")
     wait(lambda: any(b"for frank" in p.read_bytes() for p in box.rglob("*") if p.is_file()), "mail for frank")
     assert world.todoku("account", "remove", address, "--yes").returncode == 0
-    time.sleep(1)
-    with world.port_25() as smtp:
-        smtp.say(f"MAIL FROM:<{world.dave}>")
-        assert smtp.say(f"RCPT TO:<{address}>").code == 550
+
+    def is_unknown() -> bool:
+        with world.port_25() as smtp:
+            smtp.say(f"MAIL FROM:<{world.dave}>")
+            return smtp.say(f"RCPT TO:<{address}>").code == 550
+
+    wait(is_unknown, "the removed account to be unknown")
     assert any(b"for frank" in p.read_bytes() for p in box.rglob("*") if p.is_file())
 
 
