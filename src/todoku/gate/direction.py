@@ -54,6 +54,16 @@ def outside(message: MessageSoFar) -> list[str]:
     return [address for address in message.recipients if "@" in address and not settings.is_own(address)]
 
 
+def is_own_notice(message: MessageSoFar) -> bool:
+    """Whether Postfix itself wrote it, a bounce or a notice of delay; others on this machine come by sendmail(1)."""
+    return (
+        not message.sender_given
+        and message.login is None
+        and message.macros.get("daemon_name") != ORIGINATING
+        and _made_here(message)
+    )
+
+
 def _made_here(message: MessageSoFar) -> bool:
     """Postfix presents mail that no SMTP client sent as from localhost, port 0 (cleanup_milter.c)."""
     return message.client.port == 0 and message.client.address in _LOOPBACK

@@ -31,6 +31,9 @@ from todoku.settings.values import (
 _LOCAL_SIZE = AfterValidator(
     values.between(100_000, 1_000_000_000, "25 MB", "that is no limit that people can work with")
 )
+_SCANNED_SIZE = AfterValidator(
+    values.between(1_000_000, 1_000_000_000, "100 MB", "that is nothing that a scanner can work with")
+)
 PRIVATE_NETWORKS = (
     IPv4Network("10.0.0.0/8"),
     IPv4Network("172.16.0.0/12"),
@@ -144,6 +147,30 @@ class Gate(Frozen):
         True,
         description="Whether mail that fails DMARC is refused where the domain it claims asks for that "
         "(p=reject).",
+        examples=[True],
+    )
+    malware: Literal["off", "clamav"] = Field(
+        "off",
+        description="Whether all mail, in and out, is scanned for malware: clamav installs ClamAV and refuses what "
+        "it finds. With the public signatures it takes 1.2 to 1.5 GiB of memory, so off unless you say "
+        "otherwise.",
+        examples=["off"],
+    )
+    malware_failure: Literal["4xx", "pass"] = Field(
+        "4xx",
+        description="What becomes of mail when the scanner gives no answer: 4xx has its sender try again later, and "
+        "refuses what is too large to be scanned; pass lets both through unscanned.",
+        examples=["4xx"],
+    )
+    malware_size: Annotated[Size, _SCANNED_SIZE] = Field(
+        100_000_000,
+        description="The largest message that is scanned, and the largest file packed in one that is looked into.",
+        examples=["100 MB"],
+    )
+    malware_updates: bool = Field(
+        True,
+        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false where something "
+        "else puts signatures into /var/lib/clamav.",
         examples=[True],
     )
 
