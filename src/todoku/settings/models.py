@@ -25,6 +25,7 @@ from todoku.settings.values import (
     IpAddress,
     MailAddress,
     OneOrSeveral,
+    Percent,
     Size,
 )
 
@@ -132,6 +133,24 @@ class Gate(Frozen):
         examples=[200],
     )
     recipients_per_minute: Count = Field(60, description="Recipients a minute.", examples=[60])
+    forwarded_per_day: Count = Field(
+        100,
+        description="How much each alias that leads outside passes on in 24 hours: strangers write there, and it "
+        "counts for the relay's plan.",
+        examples=[100],
+    )
+    reserved_share: Percent = Field(
+        20,
+        description="Percent of the relay's plan that are left to personal mail: what is forwarded for strangers, and "
+        "bulk mail (Precedence: bulk or list, List-Id, List-Unsubscribe, or of bulk_senders) has to wait before.",
+        examples=[20],
+    )
+    bulk_senders: Annotated[tuple[MailAddress, ...], *OneOrSeveral] = Field(
+        (),
+        description="Addresses of yours whose mail is all bulk, whatever its headers say, as in "
+        '["news@hoge.example"].',
+        examples=[[]],
+    )
     hide_client: bool = Field(
         True,
         description="Whether the sender's IP address and mail program are removed from mail that leaves.",
