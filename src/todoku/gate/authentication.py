@@ -8,10 +8,7 @@ raised, and what a library should not have raised leaves its traceback in the lo
 
 from __future__ import annotations
 
-import email.errors
-import email.policy
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +22,7 @@ import idna
 import spf
 
 from todoku.gate import dmarc
+from todoku.gate.authors import authors
 from todoku.gate.resolver import DnsTrouble, Lookup
 from todoku.gate.resolver import Found as Answer
 
@@ -127,27 +125,11 @@ def author_domains(froms: list[str]) -> tuple[str, ...]:
     """The domains of all addresses in the From headers, each once, as A-labels; () where none can be read."""
     found: dict[str, None] = {}
     for value in froms:
-        for address in _addresses(value):
-            domain = _a_labels(address.rpartition("@")[2])
+        for author in authors(value):
+            domain = _a_labels(author.address.rpartition("@")[2])
             if domain:
                 found[domain] = None
     return tuple(found)
-
-
-# What looks like an address is one, however the standard library's parser takes the rest of the header.
-_ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]]+@((?:[^\s<>@,;:\"()\[\].]+\.)*[^\s<>@,;:\"()\[\].]+)")
-
-
-def _addresses(value: str) -> list[str]:
-    parsed: list[str] = []
-    try:
-        header: Any = email.policy.SMTP.header_factory("From", value)
-        parsed = [address.addr_spec for address in header.addresses if address.domain]
-        if parsed and not any(isinstance(d, email.errors.InvalidHeaderDefect) for d in header.defects):
-            return parsed
-    except Exception as problem:  # the standard library's parser fails in many ways on hostile fields
-        log.info("From is read without the email package, which failed on it: %r", problem)
-    return parsed + [match[0] for match in _ADDRESS.finditer(value)]
 
 
 def _a_labels(domain: str) -> str:

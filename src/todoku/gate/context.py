@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from todoku.gate.aliases import VIRTUAL_ALIAS, AliasBook
 from todoku.gate.book import APPROVED, SENDER_LOGIN, ApprovedSenders, SenderBook
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Context:
     senders: SenderBook = field(default_factory=SenderBook)
     approval: ApprovedSenders = field(default_factory=ApprovedSenders)
     limits: Limits | None = None
+    aliases: AliasBook = field(default_factory=AliasBook)
 
     @property
     def site(self) -> Settings:
@@ -39,10 +41,22 @@ class Context:
         return self.approval.now
 
 
-def load(config: Path, *, sender_login: Path = SENDER_LOGIN, approved: Path = APPROVED) -> Context:
+def load(
+    config: Path,
+    *,
+    sender_login: Path = SENDER_LOGIN,
+    approved: Path = APPROVED,
+    virtual_alias: Path = VIRTUAL_ALIAS,
+) -> Context:
     """The context of a gate that works. Raises SettingsError."""
     from todoku.gate.limits import Limits
     from todoku.settings import load as load_settings
 
     settings = load_settings(config)
-    return Context(settings, SenderBook(sender_login), ApprovedSenders(approved), Limits(settings))
+    return Context(
+        settings,
+        SenderBook(sender_login),
+        ApprovedSenders(approved),
+        Limits(settings),
+        AliasBook(virtual_alias),
+    )

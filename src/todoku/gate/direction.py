@@ -49,9 +49,34 @@ def origin(message: MessageSoFar) -> Origin:
 
 
 def outside(message: MessageSoFar) -> list[str]:
-    """The recipients that the relay delivers to: those outside our domains. One without a domain is ours."""
-    settings = message.context.site
-    return [address for address in message.recipients if "@" in address and not settings.is_own(address)]
+    """Whom the relay delivers to, each once: outside our domains, or where an alias of ours leads outside.
+
+    A recipient without a domain is ours.
+    """
+    settings, aliases = message.context.site, message.context.aliases
+    found: dict[str, None] = {}
+    for given in message.recipients:
+        recipient = settings.postmaster if _is_here(given, settings) else given
+        if "@" in recipient and not settings.is_own(recipient):
+            found[recipient] = None
+        elif alias := aliases.find(recipient, settings):
+            found.update((target, None) for target in alias[1] if not settings.is_own(target))
+    return list(found)
+
+
+def _is_here(recipient: str, settings: Settings) -> bool:
+    """The host's own name is no mail domain: mail to it is the postmaster's (host_local_recipient.regexp)."""
+    return recipient.rpartition("@")[2].lower() in (settings.hostname, "localhost", "localhost.localdomain")
+
+
+def is_own_notice(message: MessageSoFar) -> bool:
+    """Whether Postfix itself wrote it, a bounce or a notice of delay; others on this machine come by sendmail(1)."""
+    return (
+        not message.sender_given
+        and message.login is None
+        and message.macros.get("daemon_name") != ORIGINATING
+        and _made_here(message)
+    )
 
 
 def _made_here(message: MessageSoFar) -> bool:

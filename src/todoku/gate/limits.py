@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ _NAMES = {MINUTE: "a minute", DAY: "in 24 hours", MONTH: "in 31 days"}
 _BUSY = 5.0  # seconds to wait for another worker; then sqlite3.OperationalError
 _FORGET_EVERY = 3600  # seconds
 _RELAY = ""  # the relay's plan, in the place of a login
+_NEAR = 80  # percent of a limit of a day or a month at which it is said to be near
+_SAY_AGAIN = 600.0  # seconds; who is told has a longer memory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spent (
@@ -41,19 +43,52 @@ CREATE TABLE IF NOT EXISTS written_to (
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
-    """At most `most` of `what` in any `window` seconds; this message has `asked`."""
+class Spender:
+    """Whose limits count besides the relay's plan. `reserves`: has to leave the reserved share to others."""
 
-    who: str  # a login, or _RELAY
-    what: str  # "recipients", "new recipients" or "emails"
+    name: str | None  # a login, a device's address, an alias; None: nobody's
+    is_alias: bool = False
+    reserves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """At most `most` of `what` in any `window` seconds; this message has `asked`, and leaves `reserved` to others."""
+
+    who: str  # a login, an alias, or _RELAY
+    what: str  # "recipients", "new recipients", "forwarded recipients" or "emails"
     window: int
     most: int
     asked: int
+    reserved: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.most - self.reserved
 
     @property
     def needed(self) -> int:
         """The room that has to be there. The queue spreads a message to many over the relay's next minutes."""
-        return min(self.asked, self.most) if self.who == _RELAY and self.window == MINUTE else self.asked
+        return min(self.asked, self.free) if self.who == _RELAY and self.window == MINUTE else self.asked
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A limit that is near (`until` 0) or used up, until that second at least."""
+
+    whose: str
+    what: str
+    window: int
+    used: int
+    most: int
+    until: int = 0
+
+    @property
+    def words(self) -> str:
+        return f"{self.most:,} {self.what} {_NAMES[self.window]}"
+
+
+Tell = Callable[[Reached], None]
 
 
 class Limits:
@@ -65,27 +100,38 @@ class Limits:
         self._path = path
         self._opened: tuple[int, sqlite3.Connection] | None = None
         self._purged = 0
+        self._said: dict[tuple[str, str, int, bool], int] = {}
 
-    def spend(self, login: str | None, recipients: Sequence[str], size: int, now: float) -> Verdict | None:
+    def spend(
+        self,
+        spender: Spender,
+        recipients: Sequence[str],
+        size: int,
+        now: float,
+        tell: Tell = lambda _: None,
+    ) -> Verdict | None:
         """Counts a message of `size` bytes to `recipients`, all outside; or says why not now, and counts nothing.
 
-        `login`: whose limits these are; None for nobody's but the relay's. sqlite3.Error when the file cannot be
-        used.
+        `tell` hears of limits that are near or used up, of each every ten minutes at most. sqlite3.Error when the
+        file cannot be used.
         """
         second = int(now)
         everyone = sorted({address.lower() for address in recipients})
         connection = self._connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            limits = self._plan_limits(units(len(everyone), size))
-            if login is not None:
-                known = _known(connection, login, everyone, second - REMEMBERED)
-                limits += self._own_limits(login, len(everyone), len(everyone) - known)
-            verdict = _verdict(connection, limits, second)
+            limits = self._plan_limits(units(len(everyone), size), reserves=spender.reserves)
+            name = spender.name
+            if name is not None and spender.is_alias:
+                limits += self._alias_limits(name, len(everyone))
+            elif name is not None:
+                known = _known(connection, name, everyone, second - REMEMBERED)
+                limits += self._own_limits(name, len(everyone), len(everyone) - known)
+            verdict, reached = _verdict(connection, limits, second)
             if verdict is None:
                 _count(connection, limits, second)
-                if login is not None:
-                    _remember(connection, login, everyone, second)
+                if name is not None and not spender.is_alias:
+                    _remember(connection, name, everyone, second)
             if second - self._purged > _FORGET_EVERY:
                 _forget(connection, second)
                 self._purged = second
@@ -95,7 +141,19 @@ class Limits:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        for each in reached:
+            self._say(each, second, tell)
         return verdict
+
+    def _say(self, reached: Reached, second: int, tell: Tell) -> None:
+        key = (reached.whose, reached.what, reached.window, bool(reached.until))
+        if second - self._said.get(key, -REMEMBERED) >= _SAY_AGAIN:
+            self._said = {k: at for k, at in self._said.items() if second - at < _SAY_AGAIN} | {key: second}
+            tell(reached)
+
+    def _alias_limits(self, alias: str, recipients: int) -> tuple[_Limit, ...]:
+        most = self._gate.forwarded_per_day
+        return (_Limit(f"the alias {alias}", "forwarded recipients", DAY, most, recipients),)
 
     def _own_limits(self, login: str, recipients: int, new: int) -> tuple[_Limit, ...]:
         gate = self._gate
@@ -105,12 +163,11 @@ class Limits:
             _Limit(login, "new recipients", DAY, gate.new_recipients_per_day, new),
         )
 
-    def _plan_limits(self, emails: int) -> tuple[_Limit, ...]:
-        plan = self._plan
-        return (
-            _Limit(_RELAY, "emails", MINUTE, plan.per_minute, emails),
-            _Limit(_RELAY, "emails", DAY, plan.per_day, emails),
-            _Limit(_RELAY, "emails", MONTH, plan.per_month, emails),
+    def _plan_limits(self, emails: int, *, reserves: bool) -> tuple[_Limit, ...]:
+        plan, share = self._plan, self._gate.reserved_share if reserves else 0
+        windows = ((MINUTE, plan.per_minute), (DAY, plan.per_day), (MONTH, plan.per_month))
+        return tuple(
+            _Limit(_RELAY, "emails", window, most, emails, most * share // 100) for window, most in windows
         )
 
     def _connection(self) -> sqlite3.Connection:
@@ -169,32 +226,44 @@ def _count(connection: sqlite3.Connection, limits: Iterable[_Limit], now: int) -
     )
 
 
-def _verdict(connection: sqlite3.Connection, limits: Iterable[_Limit], now: int) -> Verdict | None:
-    """The refusal of the limit that takes longest to pass."""
+def _verdict(
+    connection: sqlite3.Connection, limits: Iterable[_Limit], now: int
+) -> tuple[Verdict | None, list[Reached]]:
+    """The refusal of the limit that takes longest to pass; and those that are used up by it, or nearly."""
     worst: tuple[int, _Limit] | None = None
+    near: list[Reached] = []
     for limit in limits:
-        if limit.needed > limit.most:
-            return _never(limit)
-        until = _passes(connection, limit, now)
+        if limit.needed > limit.free:
+            return _never(limit), []
+        used, until = _passes(connection, limit, now)
         if until > now and (worst is None or until > worst[0]):
             worst = until, limit
-    return _later(*worst) if worst else None
+        used += limit.asked
+        # Of a minute nobody could make use when the warning is read.
+        if limit.window != MINUTE and limit.asked and 100 * used >= _NEAR * limit.most:
+            near.append(Reached(_whose(limit), limit.what, limit.window, used, limit.most))
+    if worst is None:
+        return None, near
+    until, limit = worst
+    return _later(until, limit), [
+        Reached(_whose(limit), limit.what, limit.window, limit.free, limit.free, until)
+    ]
 
 
-def _passes(connection: sqlite3.Connection, limit: _Limit, now: int) -> int:
-    """When there is room for what is asked: `now`, or the second at which enough has left the window."""
+def _passes(connection: sqlite3.Connection, limit: _Limit, now: int) -> tuple[int, int]:
+    """What is used, and when there is room for what is asked: `now`, or when enough has left the window."""
     size = _BUCKETS[limit.window]
     where = "FROM spent WHERE who = ? AND what = ? AND bucket = ? AND start > ?"
     key = (limit.who, limit.what, size, now - limit.window - size)
     (total,) = connection.execute(f"SELECT coalesce(sum(amount), 0) {where}", key).fetchone()
-    excess = total + limit.needed - limit.most
+    excess = total + limit.needed - limit.free
     if excess <= 0 or not limit.asked:
-        return now
+        return total, now
     with closing(connection.execute(f"SELECT start, amount {where} ORDER BY start", key)) as oldest_first:
         for start, amount in oldest_first:
             excess -= amount
             if excess <= 0:
-                return int(start) + size + limit.window
+                return total, int(start) + size + limit.window
     raise AssertionError("the sum is that of the rows, and what is asked fits alone")
 
 
@@ -202,8 +271,8 @@ def _never(limit: _Limit) -> Refuse:
     return Refuse(
         550,
         "5.5.3",
-        f"This message counts as {limit.asked:,} {limit.what}, and {_whose(limit)} has {limit.most:,} "
-        f"{_NAMES[limit.window]}: send it to fewer recipients at a time{_how(limit)}",
+        f"This message counts as {limit.asked:,} {limit.what}, and {_whose(limit)} has {limit.free:,} "
+        f"{_NAMES[limit.window]}{_for_whom(limit)}: send it to fewer recipients at a time{_how(limit)}",
     )
 
 
@@ -212,9 +281,13 @@ def _later(until: int, limit: _Limit) -> HoldBack:
     return HoldBack(
         451,
         "4.7.1",
-        f"{_whose(limit)} has {limit.most:,} {limit.what} {_NAMES[limit.window]}, and they are "
+        f"{_whose(limit)} has {limit.free:,} {limit.what} {_NAMES[limit.window]}{_for_whom(limit)}, and they are "
         f"used up: this message can be sent from {at} on{_how(limit)}",
     )
+
+
+def _for_whom(limit: _Limit) -> str:
+    return " for bulk and forwarded mail (gate.reserved_share)" if limit.reserved else ""
 
 
 def _whose(limit: _Limit) -> str:
@@ -225,7 +298,8 @@ def _how(limit: _Limit) -> str:
     keys = {MINUTE: "per_minute", DAY: "per_day", MONTH: "per_month"}
     if limit.who == _RELAY:
         return f" (relay.plan.{keys[limit.window]} in the settings)"
-    return f" (gate.{limit.what.replace(' ', '_')}_{keys[limit.window]} in the settings)"
+    name = "forwarded" if limit.what == "forwarded recipients" else limit.what
+    return f" (gate.{name.replace(' ', '_')}_{keys[limit.window]} in the settings)"
 
 
 def _forget(connection: sqlite3.Connection, now: int) -> None:

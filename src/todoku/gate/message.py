@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -93,8 +93,16 @@ class Headers:
 
     def raw(self) -> bytes:
         """The header block as it stands, CRLF line ends, without the empty line."""
-        text = "".join(f"{header.name}:{header.value}\r\n" for header in self._now)
-        return text.encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        return _block(self._now)
+
+    def raw_as_arrived(self) -> bytes:
+        """The same of the headers as they came."""
+        return _block(self.received)
+
+
+def _block(headers: Iterable[HeaderField]) -> bytes:
+    text = "".join(f"{header.name}:{header.value}\r\n" for header in headers)
+    return text.encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 class Body:

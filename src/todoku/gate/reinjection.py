@@ -11,8 +11,11 @@ the original again (something later failed) does not cause a second copy.
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import re
 import smtplib
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +27,8 @@ NOTES = Path("/var/lib/todoku/gate/forwarded")
 _REMEMBERED = 5 * 86400  # seconds: as long as mail servers try again
 _SECONDS = 40  # for one answer; Postfix waits 120 for the gate
 _LOOK_EVERY = 3600.0
+
+log = logging.getLogger("todoku.gate")
 
 
 class NotTaken(Exception):
@@ -93,11 +98,18 @@ class Injector:
             self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep()
             note = self._notes / hashlib.sha256(copy.key).hexdigest()
-            if not note.exists():
-                self._hand_over(copy)
-                note.touch(mode=0o600)
+            if note.exists():
+                return
+            # What the note needs of the disk is there before anything is handed over.
+            prepared = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
+            prepared.touch(mode=0o600)
         except OSError as problem:
             raise NotTaken(str(problem)) from problem
+        try:
+            self._hand_over(copy)
+            _keep(prepared, note)
+        finally:
+            prepared.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         now = self._clock()
@@ -108,3 +120,11 @@ class Injector:
             with suppress(FileNotFoundError):  # another worker was faster
                 if now - note.stat().st_mtime > _REMEMBERED:
                     note.unlink()
+
+
+def _keep(prepared: Path, note: Path) -> None:
+    """The copy is on its way whatever happens here: a failure must not have its original sent again."""
+    try:
+        prepared.rename(note)
+    except OSError:
+        log.exception("a copy was handed over, and that cannot be noted in %s", note.parent)

@@ -8,16 +8,12 @@ with `Reply-To: dave@outside.example`, unless there is a Reply-To already.
 from __future__ import annotations
 
 import email.header
-import email.policy
-import logging
 import re
-from email.utils import formatdate, parseaddr
-from typing import Any
+from email.utils import formatdate
 
 from todoku.gate import passage
+from todoku.gate.authors import authors
 from todoku.gate.message import MessageSoFar
-
-log = logging.getLogger("todoku.gate")
 
 PASSED = "X-Todoku-Forwarded"  # by which addresses it has passed: how a loop is seen
 # A signature of the original From says nothing about the new one; a return path is set at delivery.
@@ -51,16 +47,9 @@ def copy(message: MessageSoFar, address: str, hostname: str, now: float, *, answ
 
 def writer(message: MessageSoFar) -> tuple[str, str]:
     """Display name and address of the (first) author; empty where they cannot be read."""
-    text = message.headers.first("From") or ""
-    try:
-        header: Any = email.policy.SMTP.header_factory("From", text)
-        for address in header.addresses:
-            if address.domain and address.addr_spec.isascii() and address.addr_spec.isprintable():
-                # the older form, address (Name), is understood by the older parser only
-                name = address.display_name or parseaddr(text)[0]
-                return str(name), str(address.addr_spec)
-    except Exception as problem:  # the standard library's parser fails in many ways on hostile fields
-        log.info("%s: whose message it is cannot be read: %r", message.queue_id, problem)
+    for name, address in authors(message.headers.first("From") or ""):
+        if address.isascii() and address.isprintable():
+            return name, address
     return "", ""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import certificate, dovecot, gate, managers, packages, postfix
+from todoku.host import certificate, clamav, dovecot, gate, managers, packages, postfix
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -98,6 +98,7 @@ def resources(
         ),
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
+        *clamav.resources(settings, facts),
         *gate.resources(facts, program),
     ]
 

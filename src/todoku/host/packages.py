@@ -41,8 +41,9 @@ _REPAIRS = {
 _PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
 
 
-def wanted(settings: Settings) -> tuple[str, ...]:  # noqa: ARG001
+def wanted(settings: Settings) -> tuple[str, ...]:
     """The Debian packages that a host with these settings needs."""
+    scanner = ("clamav-daemon", "clamav-freshclam") if settings.gate.malware == "clamav" else ()
     return (
         "postfix",
         "postfix-lmdb",
@@ -51,6 +52,7 @@ def wanted(settings: Settings) -> tuple[str, ...]:  # noqa: ARG001
         "dovecot-imapd",
         "dovecot-lmtpd",
         "ca-certificates",  # to verify the relay
+        *scanner,
     )
 
 

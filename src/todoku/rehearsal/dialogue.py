@@ -66,6 +66,10 @@ class Dialogue:
         self.transcript.append("C: " + (shown or repr(octets)[2:-1]))
         self._socket.sendall(octets)
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait that long for each reply from now on."""
+        self._socket.settimeout(seconds)
+
     def reply(self) -> Reply:
         """The next reply, to something sent with `send`. Raises ConnectionError when there is none."""
         return self._reply()

@@ -25,11 +25,15 @@ from todoku.settings.values import (
     IpAddress,
     MailAddress,
     OneOrSeveral,
+    Percent,
     Size,
 )
 
 _LOCAL_SIZE = AfterValidator(
     values.between(100_000, 1_000_000_000, "25 MB", "that is no limit that people can work with")
+)
+_SCANNED_SIZE = AfterValidator(
+    values.between(1_000_000, 1_000_000_000, "100 MB", "that is nothing that a scanner can work with")
 )
 PRIVATE_NETWORKS = (
     IPv4Network("10.0.0.0/8"),
@@ -129,6 +133,24 @@ class Gate(Frozen):
         examples=[200],
     )
     recipients_per_minute: Count = Field(60, description="Recipients a minute.", examples=[60])
+    forwarded_per_day: Count = Field(
+        100,
+        description="How much each alias that leads outside passes on in 24 hours: strangers write there, and it "
+        "counts for the relay's plan.",
+        examples=[100],
+    )
+    reserved_share: Percent = Field(
+        20,
+        description="Percent of the relay's plan that are left to personal mail: what is forwarded for strangers, and "
+        "bulk mail (Precedence: bulk or list, List-Id, List-Unsubscribe, or of bulk_senders) has to wait before.",
+        examples=[20],
+    )
+    bulk_senders: Annotated[tuple[MailAddress, ...], *OneOrSeveral] = Field(
+        (),
+        description="Addresses of yours whose mail is all bulk, whatever its headers say, as in "
+        '["news@hoge.example"].',
+        examples=[[]],
+    )
     hide_client: bool = Field(
         True,
         description="Whether the sender's IP address and mail program are removed from mail that leaves.",
@@ -144,6 +166,30 @@ class Gate(Frozen):
         True,
         description="Whether mail that fails DMARC is refused where the domain it claims asks for that "
         "(p=reject).",
+        examples=[True],
+    )
+    malware: Literal["off", "clamav"] = Field(
+        "off",
+        description="Whether all mail, in and out, is scanned for malware: clamav installs ClamAV and refuses what "
+        "it finds. With the public signatures it takes 1.2 to 1.5 GiB of memory, so off unless you say "
+        "otherwise.",
+        examples=["off"],
+    )
+    malware_failure: Literal["4xx", "pass"] = Field(
+        "4xx",
+        description="What becomes of mail when the scanner gives no answer: 4xx has its sender try again later, and "
+        "refuses what is too large to be scanned; pass lets both through unscanned.",
+        examples=["4xx"],
+    )
+    malware_size: Annotated[Size, _SCANNED_SIZE] = Field(
+        100_000_000,
+        description="The largest message that is scanned, and the largest file packed in one that is looked into.",
+        examples=["100 MB"],
+    )
+    malware_updates: bool = Field(
+        True,
+        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false where something "
+        "else puts signatures into /var/lib/clamav.",
         examples=[True],
     )
 

@@ -236,6 +236,15 @@ def count(value: Any) -> int:
     return value
 
 
+def percent(value: Any) -> int:
+    """A share: a whole number from 0 to 100."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
+        raise wrong(
+            f"is {kind(value)}, but has to be a share in percent", "write a whole number from 0 to 100"
+        )
+    return value
+
+
 def absolute_path(value: Any) -> Path:
     """The path of a file, from the root of the file system."""
     if isinstance(value, Path):
@@ -300,6 +309,9 @@ FilePath = Annotated[Path, BeforeValidator(absolute_path), _schema(pattern="^/")
 RegionId = Annotated[str, BeforeValidator(region_id), _schema(enum=sorted(regions.REGIONS))]
 Ocid = Annotated[str, BeforeValidator(ocid), _schema(pattern="^ocid1\\.")]
 EnvironmentPrefix = Annotated[str, BeforeValidator(environment_prefix), _schema(pattern="^[A-Z_][A-Z0-9_]*$")]
+Percent = Annotated[
+    int, BeforeValidator(percent), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 100})
+]
 Count = Annotated[int, BeforeValidator(count), WithJsonSchema({"type": "integer", "minimum": 1})]
 Size = Annotated[
     int,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from todoku.gate.aliases import AliasBook
 from todoku.gate.context import Context
 from todoku.gate.direction import Direction, Origin, direction, origin, outside
 from todoku.gate.message import Client, MessageSoFar
@@ -61,3 +64,17 @@ def test_outside_is_whoever_is_in_none_of_our_domains() -> None:
     message.recipient_came("<carol@sub.hoge.example>")
     message.recipient_came("<postmaster>")
     assert outside(message) == ["carol@sub.hoge.example"]
+
+
+@pytest.mark.parametrize(
+    "to", ["postmaster", "root@mx.hoge.example", "root@localhost", "Sales+x@hoge.example"]
+)
+def test_whom_an_alias_of_ours_leads_to_outside_is_outside(tmp_path: Path, to: str) -> None:
+    target = "carol@mailbox.example"
+    book = [f"{SETTINGS.postmaster} {target}", f"postmaster@hoge.example {target}"]
+    book.append(f"sales@hoge.example bob@hoge.example,{target}")
+    (tmp_path / "virtual_alias").write_text("\n".join(book))
+    message = MessageSoFar(Client(), Context(SETTINGS, aliases=AliasBook(tmp_path / "virtual_alias")), {})
+    message.recipient_came(f"<{to}>")
+    message.recipient_came(f"<{target}>")
+    assert outside(message) == [target]

@@ -123,3 +123,33 @@ def test_notes_are_kept_for_as_long_as_mail_servers_try(tmp_path: Path) -> None:
     now[0] += 2 * 86400
     Injector(tmp_path, taken.append, lambda: now[0])(COPY)
     assert len(taken) == 2
+
+
+def test_a_copy_that_cannot_be_noted_is_not_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Copy] = []
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(NotTaken, match="No space left"):
+        Injector(tmp_path, taken.append)(COPY)
+    assert taken == []
+
+
+def test_a_copy_that_was_handed_over_is_taken_even_if_the_note_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Copy] = []
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "rename", broken)
+    Injector(tmp_path, taken.append)(
+        COPY
+    )  # an error would have the sender send it again, and carol get it twice
+    assert taken == [COPY]
+    assert list(tmp_path.iterdir()) == []

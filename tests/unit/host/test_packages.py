@@ -149,5 +149,11 @@ def test_another_mail_server_is_named_not_removed(tmp_path: Path) -> None:
 
 
 def test_what_is_wanted_is_there_for_the_rehearsal_to_fetch_beforehand() -> None:
-    names = packages.wanted(None)  # type: ignore[arg-type]
+    from todoku.settings import parse
+
+    text = (
+        'hostname = "mx.hoge.example"\naddresses = "203.0.113.10"\npostmaster = "alice@hoge.example"\n'
+        '[[domains]]\nname = "hoge.example"\n[relay]\nregion = "ap-tokyo-1"\n'
+    )
+    names = packages.wanted(parse(text, "todoku.toml"))
     assert {"postfix", "postfix-lmdb", "dovecot-imapd", "dovecot-lmtpd", "libsasl2-modules"} <= set(names)

@@ -5,8 +5,10 @@ it changed. One module per rule.
 
 Outbound: first what makes a message unreadable to all others (its size, its characters, headers given twice), so
 that those which follow need not allow for it; then who it is from, here and at the relay; then what is added and
-what is removed. At the end, when the body is known, its size; and what is sent is counted last of all, so that no
-message that is refused uses up anything.
+what is removed. At the end, when the body is known, its size.
+
+Then, in both directions, malware: after what is judged faster, and before anything is counted or passed on. What is
+sent is counted last of all, so that no message that is refused uses up anything.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from todoku.gate.rules.eight_bit import eight_bit
 from todoku.gate.rules.forwarding import forwarded
 from todoku.gate.rules.header_size import header_size
 from todoku.gate.rules.hide_client import hide_client
+from todoku.gate.rules.malware import malware
 from todoku.gate.rules.null_sender import made_approvable
 from todoku.gate.rules.return_address import returned
 from todoku.gate.rules.sender_belongs import sender_belongs
@@ -36,15 +39,20 @@ OUTBOUND: tuple[Placed, ...] = (
     Placed(Stage.HEADERS, "complete", complete),
     Placed(Stage.HEADERS, "hide_client", hide_client),
     Placed(Stage.BODY, "size", size),
-    Placed(Stage.BODY, "spending", spending),
 )
 
-# The last two hand copies to Postfix: nothing may refuse the message after them.
 INBOUND: tuple[Placed, ...] = (
     Placed(Stage.HEADERS, "authentication.remove_forged", remove_forged),
     Placed(Stage.BODY, "authentication", evaluated),
+)
+
+BOTH: tuple[Placed, ...] = (Placed(Stage.BODY, "malware", malware),)
+
+# These count, outbound, or hand copies to Postfix, inbound: nothing may refuse a message after them.
+LAST: tuple[Placed, ...] = (
+    Placed(Stage.BODY, "spending", spending),
     Placed(Stage.BODY, "return_address", returned),
     Placed(Stage.BODY, "forwarding", forwarded),
 )
 
-ORDER: tuple[Placed, ...] = (*OUTBOUND, *INBOUND)
+ORDER: tuple[Placed, ...] = (*OUTBOUND, *INBOUND, *BOTH, *LAST)

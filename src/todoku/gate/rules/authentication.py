@@ -139,9 +139,7 @@ def _only_returns(message: MessageSoFar, settings: Settings) -> bool:
 
 
 def _as_arrived(message: MessageSoFar) -> bytes:
-    block = "".join(f"{header.name}:{header.value}\r\n" for header in message.headers.received)
-    raw = block.encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    return b"".join((raw, b"\r\n", *message.body.chunks()))
+    return b"".join((message.headers.raw_as_arrived(), b"\r\n", *message.body.chunks()))
 
 
 evaluated = Authentication()

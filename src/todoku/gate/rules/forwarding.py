@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from todoku.gate import rewriting, srs
+from todoku.gate import nondelivery, rewriting, srs
 from todoku.gate.aliases import AliasBook
 from todoku.gate.decision import (
     PASS,
@@ -57,7 +57,7 @@ class Forwarding:
         secret: Callable[[], bytes] = srs.secret,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._aliases = aliases or AliasBook()
+        self._aliases = aliases
         self._inject = inject or Injector()
         self._secret = secret
         self._clock = clock
@@ -83,22 +83,51 @@ class Forwarding:
             return Refuse(
                 552, "5.3.4", f"{_leads(ways[0])}, where {limit} bytes may be sent: it has {largest}"
             )
-        try:
-            for copy in copies:
+        return await self._pass_on(message, ways, copies, settings) or Change(_instead(ways))
+
+    async def _pass_on(
+        self, message: MessageSoFar, ways: list[Way], copies: list[Copy], settings: Settings
+    ) -> Refuse | HoldBack | None:
+        """Hands the copies over. Once one is on its way, a refusal of another is told by a notice: a reply would be
+        taken to be about the whole message."""
+        leading = [way for way in ways if way.outside]
+        passed = False
+        for way, copy in zip(leading, copies, strict=True):
+            try:
                 await asyncio.to_thread(self._inject, copy)
+                passed = True
+            except NotTaken as problem:
+                if not problem.for_good:
+                    log.warning("%s: cannot be forwarded now: %s", message.queue_id, problem)
+                    return NOT_NOW
+                words = f"{_leads(way)}, but it cannot be sent there: {problem}"
+                if not passed:
+                    return Refuse(550, "5.7.1", words)
+                log.warning("%s: passed on in part only: %s", message.queue_id, words)
+                if not await self._told(message, copy, words, settings):
+                    return NOT_NOW
+        return None
+
+    async def _told(self, message: MessageSoFar, copy: Copy, words: str, settings: Settings) -> bool:
+        """Whether the writer is told, once; a bounce has no writer, and is not bounced again."""
+        if not message.sender:
+            return True
+        try:
+            await asyncio.to_thread(
+                self._inject, nondelivery.notice(message, copy, words, settings, self._clock())
+            )
         except NotTaken as problem:
-            if problem.for_good:
-                return Refuse(550, "5.7.1", f"{_leads(ways[0])}, but it cannot be sent there: {problem}")
-            log.warning("%s: cannot be forwarded now: %s", message.queue_id, problem)
-            return NOT_NOW
-        return Change(_instead(ways))
+            log.warning("%s: the writer cannot be told now: %s", message.queue_id, problem)
+            return problem.for_good
+        return True
 
     def _ways(self, message: MessageSoFar, settings: Settings) -> list[Way]:
         """The recipients that lead outside; each address outside gets one copy, whichever lead to it."""
+        aliases = self._aliases or message.context.aliases
         ways: list[Way] = []
         served: set[str] = set()
         for recipient in message.recipients:
-            found = self._aliases.find(recipient, settings)
+            found = aliases.find(recipient, settings)
             if found is None or all(settings.is_own(target) for target in found[1]):
                 continue
             alias, targets = found

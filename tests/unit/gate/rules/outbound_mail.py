@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from pathlib import Path
 
+from todoku.gate.aliases import AliasBook
 from todoku.gate.book import ApprovedSenders, SenderBook
 from todoku.gate.context import Context
 from todoku.gate.decision import Change, Decision, Refuse
@@ -36,6 +37,10 @@ alice@hoge.example alice@hoge.example
 bob@hoge.example bob@hoge.example
 sales@hoge.example alice@hoge.example,bob@hoge.example
 """
+ALIASES = """\
+team@hoge.example alice@hoge.example,carol@mailbox.example,dan@mailbox.example
+postmaster@hoge.example alice@hoge.example
+"""
 ALICE = "alice@hoge.example"
 CAROL = "carol@mailbox.example"
 PLAIN = b"From: Alice <alice@hoge.example>\r\nTo: carol@mailbox.example\r\nSubject: hi\r\n\r\ntext\r\n"
@@ -52,6 +57,7 @@ class Site:
         self.folder = folder
         self.settings = settings(more)
         (folder / "sender_login").write_text(BOOK)
+        (folder / "virtual_alias").write_text(ALIASES)
         if approved is not None:
             (folder / "approved").write_text(approved)
         self.context = Context(
@@ -59,6 +65,7 @@ class Site:
             SenderBook(folder / "sender_login"),
             ApprovedSenders(folder / "approved"),
             Limits(self.settings, folder / "limits.sqlite3"),
+            AliasBook(folder / "virtual_alias"),
         )
 
     def message(

@@ -317,3 +317,61 @@ def test_a_from_of_ours_stays() -> None:
 def test_everything_else_is_left_alone(sender: str, to: str, macros: dict[str, str]) -> None:
     message = mail(sender=sender, to=(to,), macros={"i": "Q", **macros})
     assert ask(made_approvable, message) is PASS
+
+
+class Choosy(Postfix):
+    """Does not take what is from `refused`."""
+
+    def __init__(self, *refused: str, for_good: bool = True) -> None:
+        super().__init__()
+        self.refused = refused
+        self.for_good = for_good
+
+    def __call__(self, copy: Copy) -> None:
+        if parsed(copy)["From"].addresses[0].addr_spec in self.refused:
+            raise NotTaken("550 5.7.1 not this one", for_good=self.for_good)
+        super().__call__(copy)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> AliasBook:
+    (tmp_path / "two").write_text(
+        "one@hoge.example carol@mailbox.example\ntwo@hoge.example dan@mailbox.example\n"
+    )
+    return AliasBook(tmp_path / "two")
+
+
+BOTH = ("one@hoge.example", "two@hoge.example")
+
+
+def test_what_can_be_passed_on_in_part_only_is_no_refusal_of_all_and_its_writer_is_told(
+    two: AliasBook,
+) -> None:
+    postfix = Choosy("two@hoge.example")
+    assert isinstance(ask(rule(two, postfix), mail(to=BOTH)), Change)
+    copy, notice = postfix.copies
+    assert copy.recipients == ("carol@mailbox.example",)
+    assert (notice.sender, notice.recipients) == ("bounces@hoge.example", ("dave@outside.example",))
+    text = " ".join(parsed(notice).get_content().split())
+    assert "Why: two@hoge.example leads to dan@mailbox.example" in text
+    assert "not this one" in text
+    assert parsed(notice)["Auto-Submitted"] == "auto-replied"
+
+
+def test_a_refusal_before_anything_was_passed_on_is_a_refusal(two: AliasBook) -> None:
+    postfix = Choosy("one@hoge.example")
+    refused = ask(rule(two, postfix), mail(to=BOTH))
+    assert isinstance(refused, Refuse)
+    assert "one@hoge.example leads to carol@mailbox.example" in refused.words
+    assert postfix.copies == []
+
+
+def test_a_part_that_has_to_wait_has_all_come_again(two: AliasBook) -> None:
+    # What was handed over is noted, so it goes once all the same.
+    assert isinstance(ask(rule(two, Choosy("two@hoge.example", for_good=False)), mail(to=BOTH)), HoldBack)
+
+
+def test_a_bounce_that_is_passed_on_in_part_is_not_bounced(two: AliasBook) -> None:
+    postfix = Choosy("two@hoge.example")
+    assert isinstance(ask(rule(two, postfix), mail(sender="", to=BOTH)), Change)
+    assert len(postfix.copies) == 1

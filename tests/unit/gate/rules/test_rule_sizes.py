@@ -69,3 +69,10 @@ def test_256_kib_of_headers_are_the_most(site: Site, more: int, passes: bool) ->
     else:
         said = refused(decision)
         assert said.startswith("552 5.3.4 The headers have 262,145 bytes, and the relay takes 262,144")
+
+
+def test_what_an_alias_of_ours_leads_outside_has_the_relays_limit(site: Site) -> None:
+    large = PLAIN + b"x" * 2_000_000
+    assert size(site.message(large, "bob@hoge.example")) is PASS
+    words = refused(size(site.message(large, "team@hoge.example")))
+    assert "mail to carol@mailbox.example leaves through the relay, which takes 2,000,000" in words

@@ -7,18 +7,28 @@ import time
 from pathlib import Path
 
 import pytest
-from outbound_mail import ALICE, CAROL, PLAIN, Site, decided
+from outbound_mail import ALICE, CAROL, PLAIN, Site, decided, eml
 
 from todoku.gate import passage
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, HoldBack, Refuse
 from todoku.gate.message import MessageSoFar
-from todoku.gate.rules.spending import spending as asked
+from todoku.gate.notices import Notice
+from todoku.gate.rules.spending import Spending, is_bulk
 
 WIDE = "[relay.plan]\nper_minute = 1000\nper_day = 10000\nper_month = 100000\n"
 
 
+TOLD: list[Notice] = []
+asked = Spending(lambda notice, _: TOLD.append(notice))
+
+
 def spending(message: MessageSoFar) -> Decision:
     return decided(asked, message)
+
+
+@pytest.fixture(autouse=True)
+def nothing_told() -> None:
+    TOLD.clear()
 
 
 @pytest.fixture
@@ -111,3 +121,66 @@ def test_the_token_of_a_copy_for_somebody_here_is_not_shown(tmp_path: Path) -> N
     copy = f"{passage.NAME}: {passage.TOKEN}\r\n".encode() + PLAIN
     message = Site(tmp_path).message(copy, ALICE, login=None, address="127.0.0.1")
     assert spending(message) == Change([DeleteHeader(passage.NAME)])
+
+
+def test_an_alias_of_ours_that_leads_outside_counts_for_all_whom_it_leads_to(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 2\n")
+    assert spending(site.message(PLAIN, "Team+x@hoge.example", CAROL)) is PASS
+    assert isinstance(spending(site.message(PLAIN, CAROL)), HoldBack)
+
+
+def test_what_strangers_send_through_one_alias_is_bounded(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nforwarded_per_day = 2\n")
+
+    def passes(alias: str) -> bool:
+        copy = f"{passage.NAME}: {passage.TOKEN}\r\nX-Todoku-Forwarded: {alias}\r\n".encode() + PLAIN
+        return isinstance(spending(site.message(copy, CAROL, login=None, address="127.0.0.1")), Change)
+
+    assert [passes("sales@hoge.example") for _ in range(3)] == [True, True, False]
+    assert passes("press@hoge.example")
+    assert [notice.subject for notice in TOLD] == [
+        "The alias sales@hoge.example has used 100 % of 2 forwarded recipients in 24 hours",
+        "The alias sales@hoge.example has reached its limit of 2 forwarded recipients in 24 hours",
+    ]
+
+
+def test_the_postmaster_hears_that_mail_of_the_host_waits(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, WIDE + "[gate]\nrecipients_per_minute = 1\n")
+    spending(site.from_host(PLAIN, CAROL))
+    assert TOLD == []
+    spending(site.from_host(PLAIN, CAROL))
+    (notice,) = TOLD
+    assert notice.subject == "This machine has reached its limit of 1 recipients a minute"
+    assert "waits in Postfix's maildrop folder; nobody else is told" in notice.text
+    assert "2026-11-24 06:01:01 UTC" in notice.text
+    assert notice.every == 3600
+
+
+@pytest.mark.parametrize(
+    ("headers", "bulk"),
+    [
+        ((), False),
+        (("Precedence: Bulk",), True),
+        (("Precedence: first-class",), False),
+        (("List-Id: News <news.hoge.example>",), True),
+        (("List-Unsubscribe: <https://hoge.example/u>",), True),
+    ],
+)
+def test_bulk_mail_is_what_says_so(site: Site, headers: tuple[str, ...], bulk: bool) -> None:
+    assert is_bulk(site.message(eml(f"From: {ALICE}", *headers))) is bulk
+
+
+def test_bulk_mail_is_what_comes_from_senders_that_the_settings_name(tmp_path: Path) -> None:
+    site = Site(tmp_path, '[gate]\nbulk_senders = "news@hoge.example"\n')
+    assert is_bulk(site.message(PLAIN, sender="News@hoge.example"))
+    assert not is_bulk(site.message(PLAIN))
+
+
+def test_bulk_mail_waits_before_personal_mail_does(tmp_path: Path, clock: list[float]) -> None:
+    site = Site(tmp_path, "[relay.plan]\nper_minute = 5\nper_day = 100\n")
+    bulk = b"List-Id: <news.hoge.example>\r\n" + PLAIN
+    verdicts = [spending(site.message(bulk, CAROL)) for _ in range(5)]
+    assert [isinstance(each, HoldBack) for each in verdicts] == [False] * 4 + [True]
+    assert spending(site.message(PLAIN, CAROL)) is PASS
