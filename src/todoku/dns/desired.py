@@ -8,6 +8,7 @@ from todoku.dns.guard import ID, FewChanges
 from todoku.dns.problems import RecordProblem
 from todoku.dns.publisher import PublisherFailed
 from todoku.dns.resources import RecordSetResource
+from todoku.dns.signatures import SignaturesHold
 from todoku.plan.outputs import Outputs
 from todoku.plan.resource import Item, LookFailed
 from todoku.settings import Settings
@@ -16,7 +17,7 @@ from todoku.settings import Settings
 def items(
     settings: Settings, outputs: Outputs, *, force: bool = False, names: Names | None = None
 ) -> list[Item]:
-    """The record sets, and the guard over them; nothing without a [dns] table. Raises LookFailed.
+    """The record sets, and what is looked at over them; nothing without a [dns] table. Raises LookFailed.
 
     `force` lets somebody else's records be replaced, and much of a zone be changed at once.
     """
@@ -28,7 +29,8 @@ def items(
     except (RecordProblem, PublisherFailed) as error:
         raise LookFailed(str(error)) from error
     sets = tuple(RecordSetResource(record, force=force, after=frozenset({ID})) for record in wanted)
-    return [Item(FewChanges(sets, force), client), *(Item(resource, client) for resource in sets)]
+    checks = (FewChanges(sets, force), SignaturesHold(sets))
+    return [*(Item(check, client) for check in checks), *(Item(resource, client) for resource in sets)]
 
 
 def published_ids(settings: Settings) -> dict[str, frozenset[str]]:
