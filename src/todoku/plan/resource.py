@@ -71,7 +71,10 @@ class Resource(ABC, Generic[ClientT, SeenT]):
 
     @property
     def reads(self) -> Set[str]:
-        """The ids (a subset of `needs`) that are looked up before this one, because of what they tell (Outputs)."""
+        """The ids that the plan looks up before this one, because of what they tell (Outputs).
+
+        Mostly those are needs as well. What is only judged, and changes nothing, may read without needing.
+        """
         return frozenset()
 
     @abstractmethod
