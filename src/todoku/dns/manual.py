@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from todoku.dns import questions, zonefile
 from todoku.dns.lookups import Lookups, NotFound
-from todoku.dns.publisher import Found, Publisher, PublisherFailed, Replacement
+from todoku.dns.publisher import Found, Published, Publisher, PublisherFailed, Replacement
 from todoku.plan.resource import NotYet
 
 
@@ -21,8 +21,8 @@ class Manual(Publisher):
             raise PublisherFailed(str(error)) from None
         return questions.found(self._lookups, servers, name, type_)
 
-    def size(self, zone: str) -> int | None:  # noqa: ARG002 - nobody lists a zone for strangers
-        return None
+    def content(self, zone: str) -> tuple[Published, ...] | None:  # noqa: ARG002
+        return None  # nobody lists a zone for strangers
 
     def zone_of(self, name: str) -> str | None:  # noqa: ARG002
         return None

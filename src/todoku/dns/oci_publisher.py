@@ -45,8 +45,8 @@ class OciPublisher(Publisher):
     def look(self, zone: str, name: str, type_: str) -> Found:
         return self._listing.found(zone, name, type_)
 
-    def size(self, zone: str) -> int | None:
-        return self._listing.size(zone)
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        return self._listing.records(zone)
 
     def zone_of(self, name: str) -> str | None:
         """The longest of the compartment's zones that holds `name`. Raises PublisherFailed when none does."""

@@ -97,8 +97,13 @@ class Publisher(ABC):
         """Carry out the replacement, or nothing of it. Raises ChangedMeanwhile."""
 
     @abstractmethod
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        """Every record of the zone but DNSSEC's own; None when it cannot be told."""
+
     def size(self, zone: str) -> int | None:
         """How many record sets the zone has; None when it cannot be told."""
+        content = self.content(zone)
+        return None if content is None else len({(record.name, record.type) for record in content})
 
     @abstractmethod
     def zone_of(self, name: str) -> str | None:
@@ -140,6 +145,3 @@ class Listing:
             tuple(record for record in here if record.type == type_),
             frozenset(record.type for record in here if record.type != type_),
         )
-
-    def size(self, zone: str) -> int:
-        return len({(record.name, record.type) for record in self.records(zone)})

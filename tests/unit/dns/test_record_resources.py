@@ -71,8 +71,12 @@ class Shelf(Publisher):
             frozenset(here) - {type_},
         )
 
-    def size(self, zone: str) -> int | None:
-        return len(self.records)
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        return tuple(
+            Published(name, type_, value, 300)
+            for (name, type_), values in self.records.items()
+            for value in values
+        )
 
     def zone_of(self, name: str) -> str | None:
         return None
