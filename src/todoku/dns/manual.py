@@ -5,11 +5,13 @@ from __future__ import annotations
 from todoku.dns import questions, zonefile
 from todoku.dns.lookups import Lookups, NotFound
 from todoku.dns.publisher import Found, Published, Publisher, PublisherFailed, Replacement
-from todoku.plan.resource import NotYet
+from todoku.plan.resource import ByHand
 
 
 class Manual(Publisher):
     """A zone that a person edits. Nothing is ever changed from here."""
+
+    by_hand = True
 
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
@@ -28,4 +30,4 @@ class Manual(Publisher):
         return None
 
     def apply(self, zone: str, replacement: Replacement) -> None:
-        raise NotYet(zonefile.instructions(zone, replacement))
+        raise ByHand(zonefile.instructions(zone, replacement), zonefile.entry(zone, replacement))

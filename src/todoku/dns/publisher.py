@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from todoku.dns.text import presentation
 
@@ -87,6 +88,8 @@ class ChangedMeanwhile(PublisherFailed):
 
 class Publisher(ABC):
     """A way to publish. All methods raise PublisherFailed."""
+
+    by_hand: ClassVar[bool] = False  # a person publishes; `apply` raises ByHand
 
     @abstractmethod
     def look(self, zone: str, name: str, type_: str) -> Found:

@@ -105,6 +105,22 @@ class NeedsPerson(NotYet):
     """As NotYet, but time alone does not help: a person has to decide or to do something, as the message says."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a person has to enter: `lines`, in the form of a file that is read at `place` (a DNS zone)."""
+
+    place: str
+    lines: tuple[str, ...]
+
+
+class ByHand(NotYet):
+    """As NotYet, and nothing was changed here: a person has to enter something elsewhere, and then it goes on."""
+
+    def __init__(self, message: str, entry: Entry) -> None:
+        super().__init__(message)
+        self.entry = entry
+
+
 class LookFailed(Exception):
     """The present state could not be read. The message names what was tried, what was found, what to do."""
 
