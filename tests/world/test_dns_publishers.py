@@ -24,6 +24,7 @@ from todoku.dns.guard import FewChanges
 from todoku.dns.lexicon_publisher import Account, LexiconPublisher
 from todoku.dns.lookups import Lookups, Server, spf_resolve
 from todoku.dns.merging import Merge
+from todoku.dns.oci_caller import Caller
 from todoku.dns.oci_publisher import OciPublisher
 from todoku.dns.publisher import ChangedMeanwhile, Publisher, PublisherFailed, Replacement
 from todoku.dns.records import RecordSet
@@ -136,7 +137,7 @@ def tenancy(world: World) -> Iterator[Tenancy]:
 @pytest.fixture
 def oracle(tenancy: Tenancy) -> Served:
     """Oracle's DNS service, asked through its own SDK."""
-    return _world_serves(OciPublisher(tenancy.dns, tenancy.compartment))
+    return _world_serves(OciPublisher(tenancy.dns, tenancy.compartment, Caller(oci, tenancy.config)))
 
 
 @pytest.fixture
