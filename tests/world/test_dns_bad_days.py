@@ -155,6 +155,10 @@ def test_a_change_of_more_than_30_percent_of_a_zone_is_refused_unless_forced(
     strict = Path("/etc/todoku/strict.toml")  # readable for the gate, which is not root
     strict.write_text(re.sub(r'(?m)^#?policy = "none"$', 'policy = "quarantine"', CONFIG.read_text()))
     world.relay(reset=True)
+    planned = json.loads(world.todoku("--config", str(strict), "plan", "--json").stdout)
+    assert "4 of the " in problems(
+        planned
+    )  # the CNAMEs, whose targets the cloud chooses, are counted as well
     done = world.todoku("--config", str(strict), "apply", "--yes")
     assert done.returncode == 1, done.stdout
     assert "4 of the " in done.stdout

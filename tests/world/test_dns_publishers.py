@@ -1,4 +1,5 @@
-# Records are published to real name servers: Knot by dynamic update, PowerDNS through dns-lexicon and its API.
+# Records are published to real name servers: Knot by dynamic update, PowerDNS through dns-lexicon and its API, Oracle's
+# DNS service through its SDK and through dns-lexicon (the world's simulator of it, whose zone a real Knot serves).
 # What goes wrong with single-record providers is what people lose zones by: a CNAME target with the zone
 # appended, a second SPF record, a neighbour's TXT record gone.
 
@@ -6,17 +7,16 @@ from __future__ import annotations
 
 import base64
 import secrets
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import dns.message
-import dns.query
+import name_servers
+import oci
 import pytest
+from clouds import Tenancy
+from conftest import World, wait
+from name_servers import ADDRESS, API, to_port
 
 from todoku.dns import spf_cost
 from todoku.dns.client import Names
@@ -24,6 +24,8 @@ from todoku.dns.guard import FewChanges
 from todoku.dns.lexicon_publisher import Account, LexiconPublisher
 from todoku.dns.lookups import Lookups, Server, spf_resolve
 from todoku.dns.merging import Merge
+from todoku.dns.oci_caller import Caller
+from todoku.dns.oci_publisher import OciPublisher
 from todoku.dns.publisher import ChangedMeanwhile, Publisher, PublisherFailed, Replacement
 from todoku.dns.records import RecordSet
 from todoku.dns.resources import RecordSetResource
@@ -32,21 +34,21 @@ from todoku.plan.apply import apply
 from todoku.plan.outputs import Outputs, Reference
 from todoku.plan.plan import make
 from todoku.plan.resource import Item
+from todoku.settings.outside import Dns
 
-ZONE = "hoge.example"
-NAME_SERVER = "127.0.0.54"
+ZONE = "fuga.example"
 PORT = 5354
-API = 8054
 PROOF = "google-site-verification=0123456789abcdef"
 MERGED = "v=spf1 ip4:192.0.2.0/24 include:ap.rp.oracleemaildelivery.com -all"
 SPF_HERE = "v=spf1 ip4:192.0.2.0/24 -all"
+BESIDE = Server(ADDRESS, ADDRESS, PORT)
 LONG = "v=DKIM1; k=rsa; p=" + "A" * 400
 ZONE_FILE = f"""\
 $ORIGIN {ZONE}.
 $TTL 300
 @ SOA ns admin 1 3600 600 86400 60
 @ NS ns
-ns A {NAME_SERVER}
+ns A {ADDRESS}
 @ TXT "{PROOF}"
 @ TXT "{SPF_HERE}"
 www A 192.0.2.80
@@ -58,6 +60,8 @@ class Served:
     """A publisher with a real server behind it."""
 
     names: Names
+    server: Server = BESIDE
+    size: int = 5  # record sets: SOA, NS, TXT, and the addresses of ns and www
 
     @property
     def publisher(self) -> Publisher:
@@ -65,8 +69,7 @@ class Served:
 
     def values(self, name: str, type_: str) -> list[str]:
         """What the server itself answers over the wire."""
-        server = Server(NAME_SERVER, NAME_SERVER, PORT)
-        return sorted(self.names.lookups.ask(server, name, type_).values)
+        return sorted(self.names.lookups.ask(self.server, name, type_).values)
 
     def replace(self, name: str, type_: str, *after: str) -> None:
         before = self.publisher.look(ZONE, name, type_).records
@@ -77,27 +80,6 @@ class Served:
         return [Item(FewChanges(resources, force), self.names), *(Item(r, self.names) for r in resources)]
 
 
-def _to_port(query: dns.message.Message, address: str, _port: int, timeout: float) -> dns.message.Message:
-    return dns.query.udp_with_fallback(query, address, timeout, PORT)[0]
-
-
-def _wait(answers: Callable[[], object], log: Path) -> None:
-    log.touch()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if answers():
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    pytest.fail(f"the name server does not answer:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def _answers() -> object:
-    return Lookups((), send=_to_port, timeout=0.2).ask(Server("it", NAME_SERVER, PORT), ZONE, "SOA").values
-
-
 @pytest.fixture
 def key() -> Key:
     return Key("todoku", "hmac-sha256", secrets.token_bytes(32))
@@ -106,106 +88,75 @@ def key() -> Key:
 @pytest.fixture
 def knot(tmp_path: Path, key: Key) -> Iterator[Served]:
     """Knot with one zone, which takes signed updates."""
-    (tmp_path / "zone").write_text(ZONE_FILE)
-    (tmp_path / "knot.conf").write_text(f"""\
-server:
-    rundir: "{tmp_path}"
-    user: root:root
-    listen: {NAME_SERVER}@{PORT}
-control:
-    listen: "{tmp_path}/knot.sock"
-database:
-    storage: "{tmp_path}/db"
-log:
-  - target: "{tmp_path}/log"
-    any: info
-key:
-  - id: {key.name}
-    algorithm: {key.algorithm}
-    secret: "{base64.b64encode(key.secret).decode()}"
-acl:
-  - id: todoku
-    key: {key.name}
-    action: [update, transfer]
-zone:
-  - domain: {ZONE}
-    file: "{tmp_path}/zone"
-    acl: todoku
-    zonefile-sync: -1
-    zonefile-load: whole
-    journal-content: none
-""")
-    daemon = subprocess.Popen(["/usr/sbin/knotd", "-c", str(tmp_path / "knot.conf")])
-    try:
-        _wait(_answers, tmp_path / "log")
-        lookups = Lookups((NAME_SERVER,), send=_to_port)
-        publisher = Rfc2136(
-            Server(NAME_SERVER, NAME_SERVER, PORT), key, Lookups((NAME_SERVER,), send=_to_port)
-        )
-        yield Served(Names(publisher, lookups, Outputs(), (ZONE,), patience=5))
-    finally:
-        daemon.terminate()
-        daemon.wait(10)
+    with name_servers.knot(tmp_path, key, {ZONE: ZONE_FILE}, port=PORT):
+        lookups = Lookups((ADDRESS,), send=to_port(PORT))
+        yield Served(Names(_by_update(key, lookups), lookups, Outputs(), (ZONE,), patience=5))
+
+
+def _by_update(key: Key, lookups: Lookups) -> Rfc2136:
+    return Rfc2136(BESIDE, key, lookups)
 
 
 @pytest.fixture
 def powerdns(tmp_path: Path) -> Iterator[Served]:
     """PowerDNS with one zone, behind dns-lexicon."""
     token = secrets.token_urlsafe(24)
-    database = tmp_path / "pdns.sqlite3"
-    schema = next(Path("/usr/share").glob("**/pdns-backend-sqlite3/**/schema.sqlite3.sql"))
-    import sqlite3
-
-    sqlite3.connect(database).executescript(schema.read_text())
-    (tmp_path / "pdns.conf").write_text(f"""\
-launch=gsqlite3
-gsqlite3-database={database}
-local-address={NAME_SERVER}
-local-port={PORT}
-api=yes
-api-key={token}
-webserver=yes
-webserver-address=127.0.0.1
-webserver-port={API}
-socket-dir={tmp_path}
-cache-ttl=0
-query-cache-ttl=0
-negquery-cache-ttl=0
-zone-cache-refresh-interval=0
-""")
-    (tmp_path / "zone").write_text(ZONE_FILE)
-    config = f"--config-dir={tmp_path}"
-    subprocess.run(
-        ["pdnsutil", config, "load-zone", ZONE, str(tmp_path / "zone")], check=True, capture_output=True
-    )
-    with (tmp_path / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            ["pdns_server", config, "--daemon=no", "--guardian=no"], stdout=log, stderr=log
-        )
-    try:
-        _wait(_answers, tmp_path / "log")
-        _wait(lambda: socket.create_connection(("127.0.0.1", API), 1), tmp_path / "log")
-        credential = tmp_path / "credential"
-        credential.touch(0o600)
-        credential.write_text(f"auth_token={token}\npdns_server=http://127.0.0.1:{API}\n")
-        account = Account.of(_settings(credential))
-        lookups = Lookups((NAME_SERVER,), send=_to_port)
+    with name_servers.powerdns(tmp_path, token, ZONE, ZONE_FILE, port=PORT):
+        account = _account(tmp_path, "powerdns", f"auth_token={token}\npdns_server=http://127.0.0.1:{API}\n")
+        lookups = Lookups((ADDRESS,), send=to_port(PORT))
         yield Served(Names(LexiconPublisher(account, 300), lookups, Outputs(), (ZONE,), patience=5))
-    finally:
-        daemon.terminate()
-        daemon.wait(10)
 
 
-def _settings(credential: Path):  # type: ignore[no-untyped-def]
-    from todoku.settings.outside import Dns
+def _account(folder: Path, provider: str, options: str) -> Account:
+    credential = folder / "credential"
+    credential.touch(0o600)
+    credential.write_text(options)
+    return Account.of(Dns(publisher="lexicon", provider=provider, credential_file=credential))
 
-    return Dns(publisher="lexicon", provider="powerdns", credential_file=credential)
+
+@pytest.fixture
+def tenancy(world: World) -> Iterator[Tenancy]:
+    """Oracle's DNS service with a zone of its own for these tests."""
+    tenancy = Tenancy(world)
+    models = oci.dns.models
+    made = models.CreateZoneDetails(name=ZONE, compartment_id=tenancy.compartment, zone_type="PRIMARY")
+    tenancy.dns.create_zone(made)
+    texts = [f'"{PROOF}"', f'"{SPF_HERE}"']
+    for name, type_, values in ((ZONE, "TXT", texts), (f"www.{ZONE}", "A", ["192.0.2.80"])):
+        items = [models.RecordDetails(domain=name, rtype=type_, rdata=value, ttl=300) for value in values]
+        tenancy.dns.update_rr_set(ZONE, name, type_, models.UpdateRRSetDetails(items=items))
+    yield tenancy
+    tenancy.dns.delete_zone(ZONE)
+
+    def gone() -> bool:
+        return all(zone.name != ZONE for zone in tenancy.dns.list_zones(tenancy.compartment).data)
+
+    wait(gone, "the zone to be deleted")
 
 
-@pytest.fixture(params=["knot", "powerdns"])
+@pytest.fixture
+def oracle(tenancy: Tenancy) -> Served:
+    """Oracle's DNS service, asked through its own SDK."""
+    return _world_serves(OciPublisher(tenancy.dns, tenancy.compartment, Caller(oci, tenancy.config)))
+
+
+@pytest.fixture
+def oracle_by_lexicon(tenancy: Tenancy, tmp_path: Path) -> Served:
+    """Oracle's DNS service, asked through dns-lexicon's provider `oci`, with the options that its page names."""
+    described = tenancy.world.described["cloud"]
+    options = f"auth_config_file={described['config_file']}\nauth_profile={described['profile']}\n"
+    options += f"auth_region={tenancy.config['region']}\n"  # else it asks us-ashburn-1
+    return _world_serves(LexiconPublisher(_account(tmp_path, "oci", options), 300))
+
+
+def _world_serves(publisher: Publisher) -> Served:
+    lookups = Lookups.of_system()
+    names = Names(publisher, lookups, Outputs(), (ZONE,), patience=5)
+    return Served(names, Server("the world's", name_servers.WORLD), size=4)  # "ns" lies in another zone
+
+
+@pytest.fixture(params=["knot", "powerdns", "oracle", "oracle_by_lexicon"])
 def served(request: pytest.FixtureRequest) -> Served:
-    if not shutil.which("pdns_server") or not Path("/usr/sbin/knotd").exists():
-        pytest.fail("the world needs the packages knot, pdns-server and pdns-backend-sqlite3")
     found: Served = request.getfixturevalue(request.param)
     return found
 
@@ -223,13 +174,13 @@ def test_every_kind_of_record_arrives_as_it_was_meant(served: Served) -> None:
     served.replace(ZONE, "MX", f"10 mx.{ZONE}")
     served.replace(f"todoku-1._domainkey.{ZONE}", "CNAME", target)
     served.replace(f"todoku-2._domainkey.{ZONE}", "TXT", LONG)
-    served.replace(f"_dmarc.{ZONE}", "TXT", "v=DMARC1; p=none; rua=mailto:a@hoge.example")
+    served.replace(f"_dmarc.{ZONE}", "TXT", "v=DMARC1; p=none; rua=mailto:a@fuga.example")
     assert served.values(f"mx.{ZONE}", "A") == ["203.0.113.10"]
     assert served.values(f"mx.{ZONE}", "AAAA") == ["2001:db8:10::10"]
     assert served.values(ZONE, "MX") == [f"10 mx.{ZONE}"]
     assert served.values(f"todoku-1._domainkey.{ZONE}", "CNAME") == [target]  # not with the zone appended
     assert served.values(f"todoku-2._domainkey.{ZONE}", "TXT") == [LONG]
-    assert served.values(f"_dmarc.{ZONE}", "TXT") == ["v=DMARC1; p=none; rua=mailto:a@hoge.example"]
+    assert served.values(f"_dmarc.{ZONE}", "TXT") == ["v=DMARC1; p=none; rua=mailto:a@fuga.example"]
     for name, type_ in (
         (f"todoku-1._domainkey.{ZONE}", "CNAME"), (f"todoku-2._domainkey.{ZONE}", "TXT"), (ZONE, "MX"),
     ):  # fmt: skip
@@ -261,11 +212,11 @@ def test_a_change_by_somebody_else_in_between_is_not_overwritten(served: Served)
 
 def test_applying_leads_to_the_wanted_records_and_then_to_an_empty_plan(served: Served) -> None:
     dkim = RecordSet(
-        Reference("dkim:hoge.example", "name"), "CNAME", (Reference("dkim:hoge.example", "cname"),), 300,
+        Reference("dkim:fuga.example", "name"), "CNAME", (Reference("dkim:fuga.example", "cname"),), 300,
         "DKIM", Merge.OURS,
     )  # fmt: skip
     served.names.outputs.tell(
-        "dkim:hoge.example",
+        "dkim:fuga.example",
         name=f"todoku-1._domainkey.{ZONE}",
         cname=f"todoku-1.{ZONE}.dkim.nrt1.oracleemaildelivery.com.",
     )
@@ -339,15 +290,36 @@ def test_changing_much_of_a_zone_is_refused(served: Served) -> None:
 
 
 def test_the_size_of_the_zone_is_known(served: Served) -> None:
-    assert served.publisher.size(ZONE) == 5  # SOA, NS, TXT, and the addresses of ns and www
+    assert served.publisher.size(ZONE) == served.size
 
 
 def test_a_wrong_tsig_secret_is_named(knot: Served, key: Key) -> None:
     wrong = Key(key.name, key.algorithm, b"x" * 32)
-    publisher = Rfc2136(Server(NAME_SERVER, NAME_SERVER, PORT), wrong, knot.names.lookups)
+    publisher = _by_update(wrong, knot.names.lookups)
     with pytest.raises(PublisherFailed, match="same TSIG key todoku") as failed:
         publisher.apply(ZONE, Replacement(f"x.{ZONE}", "A", (), ("192.0.2.1",), 300))
     assert base64.b64encode(wrong.secret).decode() not in str(failed.value)
+
+
+def test_a_tsig_key_that_the_server_does_not_know_is_named(knot: Served, key: Key) -> None:
+    for wrong in (Key("other", key.algorithm, key.secret), Key(key.name, "hmac-sha512", key.secret)):
+        with pytest.raises(PublisherFailed, match="compare name, algorithm") as failed:
+            _by_update(wrong, knot.names.lookups).apply(
+                ZONE, Replacement(f"x.{ZONE}", "A", (), ("192.0.2.1",), 300)
+            )
+        assert base64.b64encode(key.secret).decode() not in str(failed.value)
+    assert knot.values(f"x.{ZONE}", "A") == []
+
+
+def test_a_key_that_may_not_transfer_the_zone_can_publish_and_the_size_is_not_known(
+    tmp_path: Path, key: Key
+) -> None:
+    with name_servers.knot(tmp_path, key, {ZONE: ZONE_FILE}, port=PORT, transfer=False):
+        lookups = Lookups((ADDRESS,), send=to_port(PORT))
+        publisher = _by_update(key, lookups)
+        assert publisher.size(ZONE) is None
+        publisher.apply(ZONE, Replacement(f"x.{ZONE}", "A", (), ("192.0.2.1",), 300))
+        assert publisher.look(ZONE, f"x.{ZONE}", "A").values == ("192.0.2.1",)
 
 
 def test_a_wrong_token_is_refused_and_never_shown(powerdns: Served) -> None:

@@ -132,26 +132,33 @@ def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Sequence[S
 def _apply(
     stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool, patience: float = 0.0
 ) -> int:
+    from todoku.cli.by_hand import Entries, News
     from todoku.cli.progress import reporting
     from todoku.plan import show
     from todoku.plan.stages import apply_stages
 
     console = _console()
     began = time.monotonic()
+    order = [step.id for step in planned.steps]
+    entries = Entries((lambda _: None) if json else lambda line: show.say(console, line), order)
     with (
         _stopping_on_signals() as stop,
-        reporting(console, len(planned.changes), as_json=json) as report,
+        reporting(console, len(planned.changes), as_json=json) as told,
     ):
+        report = News(told)
         outcome = apply_stages(stages, planned, report, stop=stop, journal=journal)
+        entries.after(outcome)
         until = began + patience
         while outcome.ok and _needs_only_time(outcome) and time.monotonic() < until and not stop.wait(_PAUSE):
             again = apply_stages(stages, planned, report, stop=stop, journal=journal)
-            outcome = replace(again, done=(*outcome.done, *again.done))
+            entries.after(again)
+            done = tuple(dict.fromkeys((*outcome.done, *again.done)))
+            outcome = replace(again, done=done, unchanged=tuple(n for n in again.unchanged if n not in done))
     seconds = time.monotonic() - began
     if json:
         print_json(show.outcome_as_json(outcome, seconds))
     else:
-        show.outcome(outcome, console, planned=planned, seconds=seconds)
+        show.outcome(entries.shortened(outcome), console, planned=planned, seconds=seconds)
     if outcome.abandoned:
         # The interpreter would wait for the threads that still run; "at once" was asked for.
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from todoku.cli.context import print_json
 from todoku.plan import show
-from todoku.plan.events import Done, Event, Failed, NotTried, Started, Waiting, Waits
+from todoku.plan.events import Done, Event, Failed, NotTried, Started, Unchanged, Waiting, Waits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +38,7 @@ class _Lines:
         self.console = console
         self.planned = planned
         self.ended = 0
+        self.waiting: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -47,7 +48,13 @@ class _Lines:
                 first = reason.partition("\n")[0]  # all of it follows at the end
                 self.say(f"{self.number()} {name} ... FAILED: {first}")
             case Waits(name, reason, change) if change is not None:
+                self.waiting.add(name)
                 self.say(f"{self.number()} {name} ... begun, waiting: {reason}")
+            case Waits(name):
+                self.waiting.add(name)
+            case Unchanged(name) if name in self.waiting:
+                self.waiting.discard(name)
+                self.say(f"{name} ... is in place now")
             case Waiting(running):
                 steps = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in running)
                 self.say(f"... still at it: {steps}")

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from todoku.cloud.client import Cloud, newest
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.resource import CloudResource
-from todoku.cloud.values import ACTIVE, FAILED, INACTIVE, Dkim, EmailDomain
+from todoku.cloud.values import ACTIVE, DELETED, FAILED, INACTIVE, Dkim, EmailDomain
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NotYet
 from todoku.settings.regions import REGIONS
 
@@ -150,6 +150,10 @@ class DkimResource(CloudResource[DkimSeen]):
                 "the console, then apply again"
             )
         self._tell(seen.keys, client)
+        if seen.domain is not None:
+            # A deleted key is listed for about a day more, in which its record has to stay (SDK, delete_dkim).
+            there = sorted(key.selector for key in client.all_dkims(seen.domain) if key.state != DELETED)
+            client.outputs.tell(self.id, selectors=" ".join(there))
         return seen
 
     def differ(self, seen: DkimSeen) -> Change | None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from todoku.dns import records
 from todoku.dns.client import Names
 from todoku.dns.guard import ID, FewChanges
 from todoku.dns.problems import RecordProblem
 from todoku.dns.publisher import PublisherFailed
 from todoku.dns.resources import RecordSetResource
+from todoku.dns.retired import RetiredKeys
+from todoku.dns.signatures import SignaturesHold
 from todoku.plan.outputs import Outputs
-from todoku.plan.resource import Item, LookFailed
+from todoku.plan.resource import Item, LookFailed, Resource
 from todoku.settings import Settings
 
 
 def items(
     settings: Settings, outputs: Outputs, *, force: bool = False, names: Names | None = None
 ) -> list[Item]:
-    """The record sets, and the guard over them; nothing without a [dns] table. Raises LookFailed.
+    """The record sets, and what is looked at over them; nothing without a [dns] table. Raises LookFailed.
 
     `force` lets somebody else's records be replaced, and much of a zone be changed at once.
     """
@@ -28,7 +32,17 @@ def items(
     except (RecordProblem, PublisherFailed) as error:
         raise LookFailed(str(error)) from error
     sets = tuple(RecordSetResource(record, force=force, after=frozenset({ID})) for record in wanted)
-    return [Item(FewChanges(sets, force), client), *(Item(resource, client) for resource in sets)]
+    retired = _retired(settings)
+    resources: list[Resource[Names, Any]] = [FewChanges(sets, force, retired), SignaturesHold(sets)]
+    return [Item(resource, client) for resource in [*resources, *sets, *retired]]
+
+
+def _retired(settings: Settings) -> tuple[RetiredKeys, ...]:
+    """What old keys have left behind; only the cloud can tell which those are."""
+    if settings.cloud is None:
+        return ()
+    region, after = settings.relay.region, frozenset({ID})
+    return tuple(RetiredKeys(domain.name, region, after) for domain in settings.domains)
 
 
 def published_ids(settings: Settings) -> dict[str, frozenset[str]]:

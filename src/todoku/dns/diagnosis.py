@@ -61,7 +61,7 @@ def examine(lookups: Lookups, name: str, type_: str, wanted: Sequence[str]) -> V
     troubles = [
         *_delegation(seen.zone, seen.answers),
         *_split(name, type_, seen.answers),
-        *_dnssec(lookups, name, type_, seen.resolved),
+        *dnssec(lookups, name, type_, seen.resolved),
     ]
     if not seen.shows(wanted):
         troubles += _doubled(lookups, seen.zone, name, type_)
@@ -104,7 +104,8 @@ def _split(name: str, type_: str, answers: Sequence[Answer]) -> list[Trouble]:
     ]
 
 
-def _dnssec(lookups: Lookups, name: str, type_: str, resolved: Answer) -> list[Trouble]:
+def dnssec(lookups: Lookups, name: str, type_: str, resolved: Answer) -> list[Trouble]:
+    """Whether the resolver's answer fails only because it checks signatures."""
     if resolved.status is not Status.BROKEN or not lookups.resolve(name, type_, unchecked=True).usable:
         return []
     return [

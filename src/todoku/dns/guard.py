@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from todoku.dns.client import Names
 from todoku.dns.publisher import PublisherFailed
 from todoku.dns.resources import RecordSetResource, Unknown
+from todoku.dns.retired import RetiredKeys
 from todoku.plan.resource import Change, LookFailed, NotYet, Resource
 
 ID = "dns:few-changes"
@@ -34,6 +35,7 @@ class FewChanges(Resource[Names, Mapping[str, str]]):
 
     records: tuple[RecordSetResource, ...]
     force: bool = False
+    retired: tuple[RetiredKeys, ...] = ()
 
     @property
     def id(self) -> str:
@@ -43,6 +45,13 @@ class FewChanges(Resource[Names, Mapping[str, str]]):
     def why(self) -> str:
         return "changes to much of a zone are not made by accident"
 
+    @property
+    def reads(self) -> Set[str]:
+        """What the cloud chooses is known when the changes are counted, and yet this needs none of it: a return
+        path is made after the records that come after this."""
+        told = [*(record.reads for record in self.records), *(retired.reads for retired in self.retired)]
+        return frozenset[str]().union(*told)
+
     def look(self, client: Names) -> Mapping[str, str]:
         """Zone -> why its changes are refused. Raises LookFailed when one is."""
         if self.force:
@@ -50,6 +59,8 @@ class FewChanges(Resource[Names, Mapping[str, str]]):
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="dns") as pool:
             zones = pool.map(lambda resource: _changed_zone(resource, client), self.records)
             changed = Counter(zone for zone in zones if zone is not None)
+            left = pool.map(lambda retired: _removed_zones(retired, client), self.retired)
+            changed.update(zone for zones in left for zone in zones)
         refused = {}
         for zone, number in changed.items():
             try:
@@ -78,3 +89,11 @@ def _changed_zone(resource: RecordSetResource, client: Names) -> str | None:
     if isinstance(seen, Unknown) or not set(seen.values) - set(seen.wanted):
         return None
     return seen.zone
+
+
+def _removed_zones(retired: RetiredKeys, client: Names) -> list[str]:
+    """The zone of each name that would be removed."""
+    try:
+        return [left.zone for left in retired.look(client)]
+    except LookFailed:
+        return []  # it says so itself

@@ -99,8 +99,8 @@ class LexiconPublisher(Publisher):
     def look(self, zone: str, name: str, type_: str) -> Found:
         return self._listing.found(zone, name, type_)
 
-    def size(self, zone: str) -> int | None:
-        return self._listing.size(zone)
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        return self._listing.records(zone)
 
     def zone_of(self, name: str) -> str | None:  # noqa: ARG002 - providers are asked by zone
         return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from todoku.dns import questions, zonefile
 from todoku.dns.lookups import Lookups, NotFound
-from todoku.dns.publisher import Found, Publisher, PublisherFailed, Replacement
-from todoku.plan.resource import NotYet
+from todoku.dns.publisher import Found, Published, Publisher, PublisherFailed, Replacement
+from todoku.plan.resource import ByHand
 
 
 class Manual(Publisher):
     """A zone that a person edits. Nothing is ever changed from here."""
+
+    by_hand = True
 
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
@@ -21,11 +23,11 @@ class Manual(Publisher):
             raise PublisherFailed(str(error)) from None
         return questions.found(self._lookups, servers, name, type_)
 
-    def size(self, zone: str) -> int | None:  # noqa: ARG002 - nobody lists a zone for strangers
-        return None
+    def content(self, zone: str) -> tuple[Published, ...] | None:  # noqa: ARG002
+        return None  # nobody lists a zone for strangers
 
     def zone_of(self, name: str) -> str | None:  # noqa: ARG002
         return None
 
     def apply(self, zone: str, replacement: Replacement) -> None:
-        raise NotYet(zonefile.instructions(zone, replacement))
+        raise ByHand(zonefile.instructions(zone, replacement), zonefile.entry(zone, replacement))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from todoku.dns.oci_caller import Caller
 from todoku.dns.publisher import PublisherFailed
 from todoku.settings import Settings
 from todoku.settings.outside import Cloud
@@ -26,14 +27,16 @@ def sdk() -> Any:
         ) from None
 
 
-def client(settings: Settings) -> Any:
-    """An `oci.dns.DnsClient`. Raises PublisherFailed."""
+def client(settings: Settings) -> tuple[Any, Caller]:
+    """An `oci.dns.DnsClient`, and as whom it asks. Raises PublisherFailed."""
     oci = sdk()
     dns = importlib.import_module("oci.dns")
     cloud = settings.cloud
     if cloud is not None and cloud.auth == "instance_principal":
-        return dns.DnsClient({}, signer=_instance(oci), timeout=_TIMEOUT, retry_strategy=patience(oci))
-    return dns.DnsClient(_config(oci, cloud), timeout=_TIMEOUT, retry_strategy=patience(oci))
+        made = dns.DnsClient({}, signer=_instance(oci), timeout=_TIMEOUT, retry_strategy=patience(oci))
+        return made, Caller(oci)
+    config = _config(oci, cloud)
+    return dns.DnsClient(config, timeout=_TIMEOUT, retry_strategy=patience(oci)), Caller(oci, config)
 
 
 def patience(oci: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from todoku.dns import oci_auth
+from todoku.dns.oci_caller import Caller
 from todoku.dns.publisher import (
     ChangedMeanwhile,
     Found,
@@ -29,9 +30,10 @@ _ATTEMPTS = 4  # when others change the same zone at the same time
 class OciPublisher(Publisher):
     """The zones in one compartment."""
 
-    def __init__(self, client: Any, compartment: str) -> None:
+    def __init__(self, client: Any, compartment: str, caller: Caller) -> None:
         self._client = client
         self._compartment = compartment
+        self._caller = caller
         self._oci = oci_auth.sdk()
         self._listing = Listing(self._fetch)
         self._zones: tuple[str, ...] | None = None
@@ -40,13 +42,14 @@ class OciPublisher(Publisher):
     @staticmethod
     def of(settings: Settings) -> OciPublisher:
         """From the settings. Raises PublisherFailed."""
-        return OciPublisher(oci_auth.client(settings), oci_auth.compartment(settings))
+        client, caller = oci_auth.client(settings)
+        return OciPublisher(client, oci_auth.compartment(settings), caller)
 
     def look(self, zone: str, name: str, type_: str) -> Found:
         return self._listing.found(zone, name, type_)
 
-    def size(self, zone: str) -> int | None:
-        return self._listing.size(zone)
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        return self._listing.records(zone)
 
     def zone_of(self, name: str) -> str | None:
         """The longest of the compartment's zones that holds `name`. Raises PublisherFailed when none does."""
@@ -121,8 +124,8 @@ class OciPublisher(Publisher):
         answer = self._ask(f"list the zone {zone}", lambda: pages(self._client.get_zone_records, zone))
         if answer is None:
             raise PublisherFailed(
-                f"Oracle's DNS service has no zone {zone} that this user may read. Create it there, or allow it: "
-                f"Allow group YOUR-GROUP to manage dns in compartment id {self._compartment}"
+                f"Oracle's DNS service has no zone {zone} that Todoku may read. Create it there, if it is missing. "
+                + self._caller.statement(self._compartment)
             )
         items = answer.data if isinstance(answer.data, list) else answer.data.items
         return tuple(
@@ -144,8 +147,8 @@ class OciPublisher(Publisher):
         )
         if answer is None:
             raise PublisherFailed(
-                f"the zones of the compartment {self._compartment} may not be listed. Allow it: Allow group "
-                f"YOUR-GROUP to manage dns in compartment id {self._compartment}"
+                f"the zones of the compartment {self._compartment} may not be listed. "
+                + self._caller.statement(self._compartment)
             )
         return tuple(zone.name.lower().removesuffix(".") for zone in answer.data)
 
@@ -159,24 +162,21 @@ class OciPublisher(Publisher):
                 return None
             if error.status == 412 and replacement is not None:
                 raise ChangedMeanwhile(replacement.name, replacement.type) from None
-            raise PublisherFailed(
-                f"Oracle's DNS service was asked to {what}: {_said(error, self._compartment)}"
-            ) from None
+            raise PublisherFailed(f"Oracle's DNS service was asked to {what}: {self._said(error)}") from None
         except (exceptions.RequestException, exceptions.ConnectTimeout, OSError) as error:
             raise PublisherFailed(
                 f"Oracle's DNS service could not be asked to {what} ({type(error).__name__}): look whether this "
                 "machine reaches it, then run it again"
             ) from None
 
-
-def _said(error: Any, compartment: str) -> str:
-    said = f"{error.status} {error.code}, {error.message}"
-    match error.status:
-        case 401:
-            return f"{said}. The API key, its fingerprint or this machine's clock is wrong"
-        case 403 | 404:
-            return f"{said}. Allow it: Allow group YOUR-GROUP to manage dns in compartment id {compartment}"
-        case 429:
-            return f"{said}. Too many requests: wait a minute, then run it again"
-        case _:
-            return f"{said} (request {error.request_id})"
+    def _said(self, error: Any) -> str:
+        said = f"{error.status} {error.code}, {error.message}"
+        match error.status:
+            case 401:
+                return f"{said}. The API key, its fingerprint or this machine's clock is wrong"
+            case 403 | 404:
+                return f"{said}. {self._caller.statement(self._compartment)}"
+            case 429:
+                return f"{said}. Too many requests: wait a minute, then run it again"
+            case _:
+                return f"{said} (request {error.request_id})"

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from todoku.dns.text import presentation
 
@@ -88,6 +89,8 @@ class ChangedMeanwhile(PublisherFailed):
 class Publisher(ABC):
     """A way to publish. All methods raise PublisherFailed."""
 
+    by_hand: ClassVar[bool] = False  # a person publishes; `apply` raises ByHand
+
     @abstractmethod
     def look(self, zone: str, name: str, type_: str) -> Found:
         """What is published at `name`."""
@@ -97,8 +100,13 @@ class Publisher(ABC):
         """Carry out the replacement, or nothing of it. Raises ChangedMeanwhile."""
 
     @abstractmethod
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        """Every record of the zone but DNSSEC's own; None when it cannot be told."""
+
     def size(self, zone: str) -> int | None:
         """How many record sets the zone has; None when it cannot be told."""
+        content = self.content(zone)
+        return None if content is None else len({(record.name, record.type) for record in content})
 
     @abstractmethod
     def zone_of(self, name: str) -> str | None:
@@ -140,6 +148,3 @@ class Listing:
             tuple(record for record in here if record.type == type_),
             frozenset(record.type for record in here if record.type != type_),
         )
-
-    def size(self, zone: str) -> int:
-        return len({(record.name, record.type) for record in self.records(zone)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from todoku.dns import diagnosis, lookups, spf_cost
 from todoku.dns.client import Names
@@ -32,6 +32,7 @@ class Seen:
     name: str
     there: tuple[Published, ...]
     wanted: tuple[str, ...]
+    by_hand: bool = False  # a person publishes
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
             found = client.publisher.look(zone, name, self.record.type)
         except PublisherFailed as error:
             raise LookFailed(str(error)) from error
-        return self._seen(zone, name, values, found)
+        return replace(self._seen(zone, name, values, found), by_hand=client.publisher.by_hand)
 
     def differ(self, seen: Seen | Unknown) -> Change | None:
         if isinstance(seen, Unknown) and self.record.optional:
@@ -106,7 +107,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
         replacement = self._replacement(seen)
         action = Action.UPDATE if replacement.remove else Action.CREATE
         verb = "change" if replacement.remove else "publish"
-        summary = f"{verb} {seen.name} {self.record.type}"
+        summary = f"{verb} {seen.name} {self.record.type}" + (", by hand" if seen.by_hand else "")
         if conflict(self.record.merge, seen.wanted, seen.values):
             summary += " (forced: somebody else's decision is replaced)"
         return Change(action, summary, replacement.describe())

@@ -18,6 +18,7 @@ import dns.name
 import dns.query
 import dns.rcode
 import dns.rdata
+import dns.rdatatype
 import dns.tsig
 import dns.tsigkeyring
 import dns.update
@@ -26,13 +27,17 @@ import dns.zone
 
 from todoku.dns import questions
 from todoku.dns.lookups import Lookups, Server
-from todoku.dns.publisher import ChangedMeanwhile, Found, Publisher, PublisherFailed, Replacement
+from todoku.dns.publisher import ChangedMeanwhile, Found, Published, Publisher, PublisherFailed, Replacement
 from todoku.dns.secret import SecretError, private_text
-from todoku.dns.text import presentation
+from todoku.dns.text import of_rdata, presentation
 from todoku.settings.outside import Dns
 
 _TIMEOUT = 10.0  # seconds
 _CONFLICTS = (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.YXDOMAIN, dns.rcode.NXDOMAIN)
+# What the server itself makes when it signs a zone.
+_DNSSEC = frozenset(
+    map(dns.rdatatype.from_text, ("RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY"))
+)
 _WHY = {
     dns.rcode.REFUSED: "it does not let this key change that: allow updates of the zone for the key",
     dns.rcode.NOTAUTH: "it does not know the zone, or does not accept the key: compare name, algorithm, secret",
@@ -87,9 +92,9 @@ class Rfc2136(Publisher):
             candidate = candidate.partition(".")[2]
         return None
 
-    def size(self, zone: str) -> int | None:
+    def content(self, zone: str) -> tuple[Published, ...] | None:
         """By a zone transfer, where the server allows one to this key."""
-        content = dns.zone.Zone(f"{zone}.")
+        content = dns.zone.Zone(f"{zone}.", relativize=False)
         query = dns.message.make_query(f"{zone}.", "AXFR")
         query.use_tsig(self._key.tsig)
         try:
@@ -98,7 +103,17 @@ class Rfc2136(Publisher):
             )
         except (dns.exception.DNSException, OSError):
             return None
-        return sum(1 for _ in content.iterate_rdatasets())
+        return tuple(
+            Published(
+                name.to_text(omit_final_dot=True).lower(),
+                dns.rdatatype.to_text(rdata.rdtype),
+                of_rdata(rdata),
+                ttl,
+                rdata.to_text(),
+            )
+            for name, ttl, rdata in content.iterate_rdatas()
+            if rdata.rdtype not in _DNSSEC
+        )
 
     def apply(self, zone: str, replacement: Replacement) -> None:
         update = self._update(zone, replacement)

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from todoku.dns.publisher import Replacement
-from todoku.dns.text import chunks, decoded, presentation, relative
+from todoku.dns.text import presentation, relative
+from todoku.plan.resource import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def render(zone: str, records: Iterable[tuple[str, str, str, int, str]]) -> str:
         if why != last:
             lines.append(f"; {why}")
             last = why
-        lines.append(f"{name}. {ttl} IN {type_} {presentation(type_, value)}")
+        lines.append(_line(name, type_, value, ttl))
     return "\n".join(lines) + "\n"
 
 
@@ -64,12 +65,25 @@ def instructions(zone: str, replacement: Replacement) -> str:
     what = f"the {replacement.type} record of {replacement.name}"
     lines = [f"{what} has to be entered by hand, in the zone {zone}:"]
     for record in replacement.remove:
-        old = decoded(b"".join(chunks(record.value)))
-        lines.append(f"  replace or remove: {replacement.type} {relative(replacement.name, zone)}  {old}")
+        lines.append(
+            f"  replace or remove: {replacement.type} {relative(replacement.name, zone)}  {record.value}"
+        )
     for value in replacement.add:
         form = paste(zone, replacement.name, replacement.type, value, replacement.common_ttl)
         lines += [f"  {line}" for line in form.lines()]
-    lines.append(
-        "Once it is visible, `todoku apply` goes on (`todoku dns check --wait 3600` looks until it is)."
-    )
     return "\n".join(lines)
+
+
+def entry(zone: str, replacement: Replacement) -> Entry:
+    """The same as lines of the zone's file; what has to go is a comment."""
+    name, type_ = replacement.name, replacement.type
+    old = [
+        f"; instead of: {name}. IN {type_} {presentation(type_, record.value)}"
+        for record in replacement.remove
+    ]
+    new = [_line(name, type_, value, replacement.common_ttl) for value in replacement.add]
+    return Entry(zone, (*old, *new))
+
+
+def _line(name: str, type_: str, value: str, ttl: int) -> str:
+    return f"{name}. {ttl} IN {type_} {presentation(type_, value)}"

@@ -31,7 +31,7 @@ from todoku.plan.events import (
 from todoku.plan.journal import Journal
 from todoku.plan.order import needs_of, ordered
 from todoku.plan.plan import WORKERS
-from todoku.plan.resource import Change, ChangeFailed, Item, NeedsPerson, NotYet
+from todoku.plan.resource import ByHand, Change, ChangeFailed, Item, NeedsPerson, NotYet
 from todoku.plan.trouble import EXPECTED, explain
 
 __all__ = ["INTERRUPTED", "apply"]
@@ -172,6 +172,8 @@ class _Run:
             self.events.put(Started(name, change))
             made = change
             self._make(item, change)
+        except ByHand as later:
+            return Waits(name, str(later), entry=later.entry)
         except NotYet as later:
             return Waits(name, str(later), made, isinstance(later, NeedsPerson))
         except EXPECTED as error:

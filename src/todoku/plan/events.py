@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from todoku.plan.resource import Change
+from todoku.plan.resource import Change, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Waits:
     reason: str
     change: Change | None = None
     for_person: bool = False  # time alone does not help
+    entry: Entry | None = None  # what a person has to enter elsewhere; nothing was changed here
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from todoku.plan.journal import Journal
@@ -100,12 +101,26 @@ def _look_at(items: Sequence[Item]) -> dict[str, Any]:
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="look")
     looks: dict[str, Future[Any]] = {}
     try:
-        # In order of need, so whoever waits for what another tells has that one running or done before it.
-        for item in items:
+        for item in _readable(items):
             looks[item.resource.id] = pool.submit(_look, item, [looks[name] for name in item.resource.reads])
         return {name: look.result() for name, look in looks.items()}
     finally:
         pool.shutdown(cancel_futures=True)  # when one look-up shows an error of ours, or on Ctrl-C
+
+
+def _readable(items: Sequence[Item]) -> list[Item]:
+    """`items` so that whoever waits for what another tells has that one running or done before it."""
+    by_id = {item.resource.id: item for item in items}
+    unknown = sorted({name for item in items for name in item.resource.reads} - by_id.keys())
+    if unknown:
+        raise PlanError(f"{', '.join(unknown)} would be read, which no resource provides")
+    try:
+        order = TopologicalSorter({name: item.resource.reads for name, item in by_id.items()}).static_order()
+        return [by_id[name] for name in order]
+    except CycleError as error:
+        raise PlanError(
+            f"these resources read each other in a circle: {' -> '.join(error.args[1])}"
+        ) from error
 
 
 def _look(item: Item, first: Sequence[Future[Any]]) -> Any:

@@ -71,7 +71,10 @@ class Resource(ABC, Generic[ClientT, SeenT]):
 
     @property
     def reads(self) -> Set[str]:
-        """The ids (a subset of `needs`) that are looked up before this one, because of what they tell (Outputs)."""
+        """The ids that the plan looks up before this one, because of what they tell (Outputs).
+
+        Mostly those are needs as well. What is only judged, and changes nothing, may read without needing.
+        """
         return frozenset()
 
     @abstractmethod
@@ -100,6 +103,22 @@ class NotYet(Exception):
 
 class NeedsPerson(NotYet):
     """As NotYet, but time alone does not help: a person has to decide or to do something, as the message says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a person has to enter: `lines`, in the form of a file that is read at `place` (a DNS zone)."""
+
+    place: str
+    lines: tuple[str, ...]
+
+
+class ByHand(NotYet):
+    """As NotYet, and nothing was changed here: a person has to enter something elsewhere, and then it goes on."""
+
+    def __init__(self, message: str, entry: Entry) -> None:
+        super().__init__(message)
+        self.entry = entry
 
 
 class LookFailed(Exception):

@@ -7,7 +7,7 @@ and stays whole in a file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -162,7 +162,8 @@ def event_as_json(event: Event) -> Json:
         case NotTried(name, because):
             return {"event": "not tried", "id": name, "because": because}
         case Waits(name, reason, change):
-            return {"event": "waits", "id": name, "reason": reason, "changed": change is not None}
+            said = {"event": "waits", "id": name, "reason": reason, "changed": change is not None}
+            return said | _by_hand(event)
 
 
 def outcome_as_json(outcome: Outcome, seconds: float = 0.0) -> Json:
@@ -173,10 +174,15 @@ def outcome_as_json(outcome: Outcome, seconds: float = 0.0) -> Json:
         "unchanged": list(outcome.unchanged),
         "failed": [{"id": one.id, "reason": one.reason} for one in outcome.failed],
         "not_tried": [{"id": one.id, "because": one.because} for one in outcome.not_tried],
-        "waiting": [{"id": one.id, "reason": one.reason} for one in outcome.waits],
+        "waiting": [{"id": one.id, "reason": one.reason} | _by_hand(one) for one in outcome.waits],
         "stopped": outcome.stopped or outcome.abandoned,
         "seconds": round(seconds, 3),
     }
+
+
+def _by_hand(event: Waits) -> Json:
+    """What has to be entered elsewhere by a person, if anything has."""
+    return {} if event.entry is None else {"enter": asdict(event.entry)}
 
 
 def _counts(plan: Plan) -> dict[str, int]:

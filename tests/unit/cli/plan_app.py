@@ -21,6 +21,7 @@ from plan_resources import Daemon, Silent, TextFile, items
 
 from todoku.cli import desired
 from todoku.cli import plan as commands
+from todoku.plan.resource import ByHand, Entry
 from todoku.settings.credential import CredentialError
 
 
@@ -49,6 +50,17 @@ class Held(TextFile):
         super().change(change, client)
 
 
+@dataclass(frozen=True)
+class Entered(TextFile):
+    """A file that only a person makes, in two lines that have to be told."""
+
+    def change(self, _change, _client):
+        raise ByHand(
+            f"the file {self.name} has to be entered by hand:\n  with {self.text}",
+            Entry("home", (self.name,)),
+        )
+
+
 def no_credential(_folder):
     raise CredentialError("/etc/todoku/secrets/relay does not exist: write it")
 
@@ -65,6 +77,9 @@ SCENARIOS = {
     "silent": lambda folder: [lambda: items(folder, Silent("mail"), TextFile("a"))],
     "circle": lambda folder: [lambda: items(folder, TextFile("a", after={"file:a"}))],
     "held": lambda folder: [lambda: items(folder, Held("a"), TextFile("b", after={"file:a"}))],
+    "by hand": lambda folder: [
+        lambda: items(folder, TextFile("a"), Entered("one", "wanted\n"), Entered("two", "wanted\n"))
+    ],
     "no credential": no_credential,
 }
 
@@ -86,6 +101,7 @@ class Folder:
 def app(folder: Path) -> typer.Typer:
     desired.notes = lambda _settings: ()
     desired.stages = lambda settings, *_rest: SCENARIOS[(settings / "scenario").read_text()](settings)
+    commands._PAUSE = 0.1
     commands.LOCK = folder / "run" / "apply.lock"
     commands.JOURNAL = folder / "run" / "apply.journal"
     made = typer.Typer(pretty_exceptions_enable=False)

@@ -335,6 +335,50 @@ def test_with_nohup_a_lost_terminal_does_not_stop_apply(todoku):
     assert todoku.history() == ["file:a", "file:b"]
 
 
+def test_what_a_person_has_to_enter_is_told_once_and_then_how_far_it_has_come(todoku):
+    todoku.scenario("by hand")
+    said = todoku.folder / "said"
+    with said.open("w") as output, todoku.start("apply", "--yes", "--wait", stdout=output) as process:
+        _wait_until(lambda: "still waiting" in said.read_text() or said.read_text().count("zone file"))
+        time.sleep(1)  # some ten rounds in which nothing happens
+        (todoku.folder / "one").write_text("wanted\n")
+        _wait_until(lambda: "1 of 2 records" in said.read_text())
+        time.sleep(0.5)
+        (todoku.folder / "two").write_text("wanted\n")
+        assert process.wait(60) == 0
+    told = said.read_text()
+    for name in ("one", "two"):
+        assert told.count(f"the file {name} has to be entered by hand:\n  with wanted") == 1
+        assert told.count(f"file:{name} ... is in place now") == 1
+    assert told.count("The same as a zone file:\n$ORIGIN home.\none\ntwo\n") == 1
+    assert told.count("1 of 2 records that are entered by hand can be seen; still waiting for file:two") == 1
+    assert told.count("2 of 2 records that are entered by hand can be seen") == 1
+    assert "Done: 1 changed, 2 unchanged" in " ".join(told.split())  # nothing of theirs was our doing
+
+
+def test_without_waiting_what_a_person_has_to_enter_is_told_and_counts_as_nothing_done(todoku):
+    todoku.scenario("by hand")
+    code, out, _ = todoku("apply", "--yes")
+    assert code == 0
+    assert out.count("  with wanted") == 2
+    assert (
+        out.count("the file one has to be entered by hand") == 2
+    )  # at length, and once more in one line at the end
+    assert "Done: 1 changed, 0 unchanged" in out
+    assert "waiting:   file:one: the file one has to be entered by hand\n" in out
+    again, out, _ = todoku("apply", "--yes", "--json")
+    outcome = json.loads(out.splitlines()[-1])
+    assert (again, outcome["changed"]) == (0, [])
+    assert outcome["waiting"][0]["enter"] == {"place": "home", "lines": ["one"]}
+
+
+def _wait_until(true):
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_apply_is_refused_without_root(todoku, monkeypatch):
     todoku.scenario("good")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

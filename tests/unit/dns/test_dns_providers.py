@@ -154,7 +154,7 @@ def test_a_zone_is_listed_once_for_many_questions_and_again_after_a_change() -> 
         assert listing.found(ZONE, ZONE, "MX").others == {"TXT"}
     assert len(fetched) == 1
     listing.forget(ZONE)
-    assert listing.size(ZONE) == 2
+    assert len(listing.records(ZONE)) == 2
     now[0] = 4.0
     listing.records(ZONE)
     assert len(fetched) == 3

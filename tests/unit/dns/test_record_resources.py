@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,9 +16,20 @@ from todoku.dns.merging import Merge
 from todoku.dns.publisher import Found, Published, Publisher, Replacement
 from todoku.dns.records import RecordSet
 from todoku.dns.resources import RecordSetResource, Seen
+from todoku.dns.signatures import SignaturesHold
 from todoku.dns.text import presentation
 from todoku.plan.outputs import Outputs, Reference
-from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NotYet
+from todoku.plan.plan import make
+from todoku.plan.resource import (
+    Action,
+    Change,
+    ChangeFailed,
+    Item,
+    LookFailed,
+    NeedsPerson,
+    NotYet,
+    Resource,
+)
 
 ZONE = "hoge.example"
 MX = RecordSet(ZONE, "MX", ("10 mx.hoge.example",), 300, "mail")
@@ -59,8 +71,12 @@ class Shelf(Publisher):
             frozenset(here) - {type_},
         )
 
-    def size(self, zone: str) -> int | None:
-        return len(self.records)
+    def content(self, zone: str) -> tuple[Published, ...] | None:
+        return tuple(
+            Published(name, type_, value, 300)
+            for (name, type_), values in self.records.items()
+            for value in values
+        )
 
     def zone_of(self, name: str) -> str | None:
         return None
@@ -178,6 +194,16 @@ def test_a_zone_that_is_not_delegated_is_named(names: Names, shelf: Shelf) -> No
         RecordSetResource(MX).look(names)
 
 
+def test_signatures_that_do_not_hold_are_told_once_and_stop_nothing(names: Names, shelf: Shelf) -> None:
+    resources = (RecordSetResource(MX), RecordSetResource(SPF))
+    assert SignaturesHold(resources).look(names) == {ZONE}
+    shelf.world.bogus.add(ZONE)
+    put_right(MX, names)
+    with pytest.raises(NeedsPerson) as told:
+        SignaturesHold(resources).look(names)
+    assert str(told.value).count("its signatures do not hold") == 1
+
+
 def test_a_cname_in_the_way_is_a_problem_that_force_does_not_solve(names: Names, shelf: Shelf) -> None:
     shelf.put(f"mx.{ZONE}", "CNAME", "elsewhere.example")
     with pytest.raises(LookFailed, match="remove the CNAME"):
@@ -217,6 +243,34 @@ def test_much_of_a_zone_changing_is_refused_unless_forced(names: Names, shelf: S
         FewChanges(tuple(resources)).look(names)
     assert FewChanges(tuple(resources), force=True).look(names) == {}
     assert FewChanges(tuple(resources[:3])).look(names) == {}
+
+
+class Slow(Resource[Outputs, None]):
+    """The cloud: it takes a moment until it says what the DKIM record has to be."""
+
+    id = "dkim:hoge.example"
+    why = "a test wants it"
+
+    def look(self, client: Outputs) -> None:
+        time.sleep(0.2)
+        client.tell(self.id, **{f"name{n}": f"n{n}.{ZONE}" for n in range(10)}, cname="new.example")
+
+    def differ(self, seen: None) -> Change | None:
+        return None
+
+    def change(self, change: Change, client: Outputs) -> None:
+        raise AssertionError
+
+
+def test_the_plan_counts_what_the_cloud_has_to_tell_first(names: Names, shelf: Shelf) -> None:
+    resources = []
+    for number in range(10):
+        shelf.put(f"n{number}.{ZONE}", "CNAME", "old.example")
+        name, target = Reference(Slow.id, f"name{number}"), Reference(Slow.id, "cname")
+        resources.append(RecordSetResource(RecordSet(name, "CNAME", (target,), 300, "", Merge.OURS)))
+    items = [Item(FewChanges(tuple(resources)), names), Item(Slow(), names.outputs)]
+    (problem,) = make(items).problems
+    assert "10 of the 10 record sets" in problem.problem
 
 
 def test_a_publisher_that_refuses_is_a_failed_change(

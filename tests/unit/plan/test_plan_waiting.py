@@ -8,6 +8,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from plan_resources import TextFile
 
 from todoku.plan import plan as planning
@@ -157,3 +158,31 @@ class Listener(Resource[Outputs, "str | None"]):
 def test_who_reads_is_looked_up_after_who_tells() -> None:
     outputs = Outputs()
     assert planning.make([Item(Listener(), outputs), Item(Teller(), outputs)]).empty
+
+
+@dataclass(frozen=True)
+class Judge(Listener):
+    """Only judges what Teller tells, and can go before everything that Teller needs."""
+
+    at: str = "teller:one"
+
+    @property
+    def needs(self) -> Set[str]:
+        return frozenset()
+
+    @property
+    def reads(self) -> Set[str]:
+        return frozenset({self.at})
+
+
+def test_who_only_judges_may_come_first_and_is_looked_up_after_who_tells_all_the_same() -> None:
+    outputs = Outputs()
+    planned = planning.make([Item(Judge(), outputs), Item(Teller(), outputs)])
+    assert [step.id for step in planned.steps] == ["listener:one", "teller:one"]
+    assert planned.empty
+
+
+@pytest.mark.parametrize(("at", "said"), [("nobody:one", "nobody:one"), ("listener:one", "circle")])
+def test_who_reads_what_cannot_be_read_makes_no_plan(at: str, said: str) -> None:
+    with pytest.raises(planning.PlanError, match=said):
+        planning.make([Item(Judge(at), Outputs()), Item(Teller(), Outputs())])
