@@ -119,8 +119,7 @@ class Sdk:
         try:
             return ask()
         except exceptions.ServiceError as error:
-            reply = Reply(error.status, str(error.code), str(error.message), dict(error.headers or {}))
-            raise refused(attempt, reply) from error
+            raise refused(attempt, _reply(error)) from error
         except exceptions.ConnectTimeout as error:
             raise unreachable(attempt, "no answer in time", sent=False) from error
         except exceptions.RequestException as error:
@@ -196,13 +195,28 @@ class Sdk:
         module = importlib.import_module(f"oci.{service}")
         try:
             if service == "identity_domains":
-                return module.IdentityDomainsClient(config, place, **options)
+                address = self.access.endpoints.get(service, place)
+                return module.IdentityDomainsClient(config, address, **options)
             if service in self.access.endpoints:
                 options["service_endpoint"] = self.access.endpoints[service]
             names = {"email": "EmailClient", "identity": "IdentityClient"}
             return getattr(module, names[service])({**config, "region": place}, **options)
         except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
             raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error
+
+
+def _reply(error: Any) -> Reply:
+    """What a ServiceError tells. Identity domains word it as SCIM does (RFC 7644 3.12), which the SDK leaves aside."""
+    code, message = error.code, error.message
+    details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    if code is None and details.get("detail"):
+        more = [
+            value["messageId"]
+            for value in details.values()
+            if isinstance(value, dict) and "messageId" in value
+        ]
+        code, message = (*more, "SCIM")[0], details["detail"]
+    return Reply(error.status, str(code), str(message), dict(error.headers or {}))
 
 
 def _reason(error: BaseException) -> str:

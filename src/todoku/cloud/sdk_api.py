@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from todoku.cloud.api import Api
 from todoku.cloud.errors import Attempt
@@ -11,6 +11,7 @@ from todoku.cloud.sdk import Access, Sdk
 from todoku.cloud.sdk_domains import SdkDomainPeople
 from todoku.cloud.sdk_email import SdkEmail
 from todoku.cloud.sdk_identity import SdkPeople, SdkTenancy
+from todoku.cloud.values import IdentityDomain
 from todoku.settings import Settings
 
 _DEFAULT = "default"
@@ -48,7 +49,13 @@ class _InOtherDomain(_Common, SdkDomainPeople):
 
     def __init__(self, sdk: Sdk, domain: str) -> None:
         _Common.__init__(self, sdk)
-        SdkDomainPeople.__init__(self, sdk, domain, self.identity_domains)
+        SdkDomainPeople.__init__(self, sdk, domain, self._every_identity_domain)
+
+    def _every_identity_domain(self) -> Iterator[IdentityDomain]:
+        """Those of the root compartment, where most are, and then those of ours."""
+        yield from self.identity_domains()
+        if self.compartment != self.tenancy:
+            yield from self.identity_domains_in(self.compartment)
 
 
 def open_api(access: Access) -> Api:

@@ -7,12 +7,14 @@ own domain; tags are an extension of the schema, and membership is a list within
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from todoku.cloud import permissions
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.sdk import Sdk
+from todoku.cloud.sdk_identity import new_credential
 from todoku.cloud.values import TAGS, Group, IdentityDomain, NewCredential, SmtpCredential, User
 
 _CORE = "urn:ietf:params:scim:schemas:core:2.0"
@@ -29,10 +31,10 @@ _CAPABILITIES_FIELD = "urn_ietf_params_scim_schemas_oracle_idcs_extension_capabi
 class SdkDomainPeople:
     """`api.PeopleApi` with the SDK, in the identity domain `name`."""
 
-    def __init__(self, sdk: Sdk, name: str, domains: Any) -> None:
+    def __init__(self, sdk: Sdk, name: str, domains: Callable[[], Iterable[IdentityDomain]]) -> None:
         self._sdk = sdk
         self._name = name
-        self._domains = domains  # a function: the identity domains of the tenancy
+        self._domains = domains  # those of the tenancy, asked for one by one
         self._lock = threading.Lock()
         self._url = ""
 
@@ -43,11 +45,13 @@ class SdkDomainPeople:
                 self._url = self._address(self._domains())
         return self._sdk.identity_domain(self._url)
 
-    def _address(self, domains: list[IdentityDomain]) -> str:
+    def _address(self, domains: Iterable[IdentityDomain]) -> str:
+        seen = []
         for domain in domains:
             if domain.name.casefold() == self._name.casefold():
                 return domain.url
-        known = ", ".join(sorted(domain.name for domain in domains)) or "none at all"
+            seen.append(domain.name)
+        known = ", ".join(sorted(seen)) or "none at all"
         raise CloudError(
             f"the tenancy has no identity domain {self._name} (cloud.identity_domain); it has: {known}",
             Trouble.LOCAL,
@@ -130,7 +134,7 @@ class SdkDomainPeople:
             schemas=[_CREDENTIAL], description=description, user=models.SmtpCredentialUser(value=user.id)
         )
         made = self._sdk.call(attempt, self._client.create_smtp_credential, smtp_credential=credential)
-        return NewCredential(made.id, made.user_name, made.password)
+        return new_credential(user, made.id, made.user_name, made.password)
 
     def delete_smtp_credential(self, user: User, credential: SmtpCredential) -> None:  # noqa: ARG002
         attempt = self._sdk.attempt(

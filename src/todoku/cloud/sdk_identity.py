@@ -39,8 +39,12 @@ class SdkTenancy:
         ]
 
     def identity_domains(self) -> list[IdentityDomain]:
+        return self.identity_domains_in(self._sdk.tenancy)
+
+    def identity_domains_in(self, compartment: str) -> list[IdentityDomain]:
+        """Those that are kept in one compartment; Default is in the root."""
         attempt = self._sdk.attempt("list the identity domains", permissions.READ_IDENTITY_DOMAINS)
-        found = self._sdk.all_pages(attempt, self._sdk.identity.list_domains, self._sdk.tenancy)
+        found = self._sdk.all_pages(attempt, self._sdk.identity.list_domains, compartment)
         return [
             IdentityDomain(each.display_name, each.url) for each in found if each.lifecycle_state not in GOING
         ]
@@ -169,13 +173,7 @@ class SdkPeople:
         details = self._sdk.oci.identity.models.CreateSmtpCredentialDetails(description=description)
         # No retry token: a lost answer has lost the password, whatever a token would bring back.
         made = self._sdk.call(attempt, self._sdk.identity.create_smtp_credential, details, user.id)
-        if not made.password:
-            raise CloudError(
-                f"Oracle made an SMTP credential for {user.name}, but its answer has no password: delete "
-                f"{made.username} in the console, then try again",
-                Trouble.WRONG,
-            )
-        return NewCredential(made.id, made.username, made.password)
+        return new_credential(user, made.id, made.username, made.password)
 
     def delete_smtp_credential(self, user: User, credential: SmtpCredential) -> None:
         attempt = self._sdk.attempt(
@@ -183,6 +181,17 @@ class SdkPeople:
         )
         delete = self._sdk.identity.delete_smtp_credential
         self._sdk.call(attempt, delete, user.id, credential.id)
+
+
+def new_credential(user: User, identifier: str, username: str, password: str | None) -> NewCredential:
+    """What Oracle has just made. Raises CloudError without the password, which it tells only now."""
+    if not password:
+        raise CloudError(
+            f"Oracle made an SMTP credential for {user.name}, but its answer has no password: delete "
+            f"{username} in the console, then try again",
+            Trouble.WRONG,
+        )
+    return NewCredential(identifier, username, password)
 
 
 def _user(model: Any) -> User:

@@ -70,6 +70,7 @@ class CloudPlan:
     zones: tuple[
         str, ...
     ] = ()  # of the customer's domains: empty, in the compartment, served by the DNS service
+    identity_domains: tuple[str, ...] = ()  # beside Default
     compartment_name: str = "mail"
     user_name: str = "administrator"
 

@@ -192,7 +192,9 @@ def _tenancy(settings: Settings, names: tuple[str, ...]) -> CloudPlan:
     if settings.cloud is None:
         return tenancy
     zones = names if settings.dns and settings.dns.publisher == "oci" else ()
-    return replace(tenancy, compartment=settings.cloud.compartment, zones=zones)
+    named = settings.cloud.identity_domain
+    domains = (named,) if named and named.casefold() != "default" else ()
+    return replace(tenancy, compartment=settings.cloud.compartment, zones=zones, identity_domains=domains)
 
 
 def _credential() -> RelayCredential:

@@ -151,6 +151,7 @@ def _delivery(plan: InternetPlan) -> Iterable[Record]:
 def _cloud(plan: InternetPlan) -> Iterable[Record]:
     yield Record(plan.relay_hostname, "A", str(world.RELAY_SMTP))
     yield Record(_bounce_host(plan), "A", str(world.RELAY_SMTP))
+    yield Record(f"*.identity.{CLOUD_ZONE}", "A", str(world.CLOUD_REST))  # identity domains
     for region in plan.cloud_regions:
         services = f"{region}.oci.{CLOUD_ZONE}"
         # A name below "email." ends the reach of "*.REGION.oci" there (RFC 4592 3.3.1): it needs a wildcard too.

@@ -1,128 +1,77 @@
 # The sending user may live in an identity domain of its own, which the older IAM API does not see. The same
-# things are then asked for by SCIM (RFC 7644), here of a small server that speaks it, by the official SDK.
-
-import json
-import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+# things are then asked for by SCIM (RFC 7644) at that domain's address, by the official SDK.
 
 import pytest
-from cloud_fake import COMPARTMENT
+from organisation import (
+    Organisation,
+    internet_fixture,  # noqa: F401
+    organisation_fixture,  # noqa: F401
+    side_fixture,  # noqa: F401
+)
 
+from todoku.cloud import credential_rotation, destruction
 from todoku.cloud.errors import CloudError, Trouble
-from todoku.cloud.sdk import Access, Sdk
+from todoku.cloud.permissions import READ_USERS
+from todoku.cloud.sdk import Access
 from todoku.cloud.sdk_api import open_api
-from todoku.cloud.sdk_domains import SdkDomainPeople
-from todoku.cloud.values import IdentityDomain
-from todoku.rehearsal import pki
 
 pytest.importorskip("oci")
 
 
-class Scim(BaseHTTPRequestHandler):
-    """/admin/v1 with Users, Groups and SmtpCredentials; pages of at most two."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    @property
-    def kept(self):
-        return self.server.kept[urlsplit(self.path).path.split("/")[3]]
-
-    def do_GET(self):
-        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        found = [thing for thing in self.kept if self._matches(thing, query["filter"])]
-        start = int(query.get("startIndex", 1)) - 1
-        self._answer(
-            200, {"totalResults": len(found), "Resources": found[start : start + 2], "schemas": ["x"]}
-        )
-
-    def do_POST(self):
-        thing = self._body()
-        kind = self.path.split("/")[3]
-        thing["id"] = f"{kind.lower()}-{len(self.kept) + 1}"
-        thing["meta"] = {"created": "2026-11-24T05:00:00.000Z"}
-        if kind == "SmtpCredentials":
-            thing |= {"userName": f"ocid1.user@ocid1.tenancy.{len(self.kept)}.com", "password": "p4$s:#word"}
-        self.kept.append(thing)
-        self._answer(201, thing)
-        if kind == "SmtpCredentials":
-            del thing["password"]
-
-    def do_PATCH(self):
-        thing = next(each for each in self.kept if each["id"] == self.path.split("/")[4])
-        (operation,) = self._body()["Operations"]
-        match operation["op"]:
-            case "ADD":
-                thing.setdefault("members", []).extend(operation["value"])
-            case "REMOVE":
-                gone = re.search(r'"(.*)"', operation["path"])[1]
-                thing["members"] = [each for each in thing["members"] if each["value"] != gone]
-            case "REPLACE":
-                schema, _, name = operation["path"].rpartition(":")
-                thing.setdefault(schema, {})[name] = operation["value"]
-        self._answer(200, thing)
-
-    def do_DELETE(self):
-        self.kept[:] = [each for each in self.kept if each["id"] != self.path.split("/")[4]]
-        self.send_response(204)
-        self.end_headers()
-
-    def _matches(self, thing, wanted):
-        for path, value in re.findall(r'([\w.]+) eq "((?:[^"\\]|\\.)*)"', wanted):
-            first, _, rest = path.partition(".")
-            there = thing.get(first)
-            values = (
-                [each.get(rest) for each in (there if isinstance(there, list) else [there or {}])]
-                if rest
-                else [there]
-            )
-            if value.replace('\\"', '"') not in values:
-                return False
-        return True
-
-    def _body(self):
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _answer(self, status, content):
-        text = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/scim+json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+@pytest.fixture
+def staff(side, monkeypatch):
+    """An organisation whose sending user is in the identity domain Staff."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
+    return Organisation(side, identity_domain="staff")
 
 
 @pytest.fixture
-def scim():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Scim)
-    server.kept = {"Users": [], "Groups": [], "SmtpCredentials": []}
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def people(staff):
+    return staff.client().api
 
 
-@pytest.fixture
-def people(scim, tmp_path):
-    key = tmp_path / "key.pem"
-    key.write_text(pki.generate_dkim_key())
-    key.chmod(0o600)
-    config = tmp_path / "config"
-    fingerprint = ":".join(["aa"] * 16)
-    config.write_text(
-        f"[DEFAULT]\nuser=ocid1.user.oc1..u\ntenancy=ocid1.tenancy.oc1..t\nfingerprint={fingerprint}\n"
-        f"region=ap-tokyo-1\nkey_file={key}\n"
+def test_from_nothing_to_mail_that_the_relay_takes_and_back_to_nothing(staff):
+    staff.apply_all(addresses=["alice@hoge.example"])  # ends only when the relay takes mail from them
+
+    tenancy = staff.side.cloud.tenancy
+    (user,) = [each for each in tenancy.users.values() if each.name == "todoku-relay"]
+    (group,) = [each for each in tenancy.groups.values() if each.name == "todoku-senders"]
+    assert (user.domain, group.domain) == ("Staff", "Staff")
+    (policy,) = [each for each in tenancy.policies.values() if each.name == "todoku-senders"]
+    assert policy.statements[0].startswith("Allow group 'staff'/'todoku-senders' to use email-family")
+    (credential,) = tenancy.credentials.alive()
+    assert credential.name == staff.keeper.kept[0]
+    seen = staff.side.identity().list_users(staff.side.config.tenancy).data
+    assert "todoku-relay" not in [each.name for each in seen]  # the older API does not see it
+
+    found = destruction.made(staff.settings, staff.client())
+    assert destruction.destroy(found, lambda _what: None) == ()
+    assert not any(each.name == "todoku-relay" for each in tenancy.users.alive())
+    assert not any(each.name == "todoku-senders" for each in tenancy.groups.alive())
+    assert list(tenancy.credentials.alive()) == []
+
+
+def test_the_credential_is_rotated_there(staff):
+    staff.apply_all()
+    before = staff.keeper.kept
+    steps = credential_rotation.Steps(
+        keeper=staff.keeper, relay=staff.relay, reload=lambda: None, say=lambda _text: None, settle=0
     )
-    config.chmod(0o600)
-    url = f"http://127.0.0.1:{scim.server_address[1]}"
-    sdk = Sdk(Access(COMPARTMENT, "ap-tokyo-1", config_file=config, identity_domain="Staff"))
-    return SdkDomainPeople(
-        sdk, "staff", lambda: [IdentityDomain("Default", "x"), IdentityDomain("Staff", url)]
-    )
+    rotated = credential_rotation.rotate("todoku-relay", "mx.hoge.example", staff.client(), steps)
+    assert rotated.deleted == (before[0],)
+    assert staff.keeper.kept[0] == rotated.username
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_every_write_may_be_cut_and_nothing_is_made_twice(staff, cut):
+    staff.side.switch(rest={"cut": cut, "operation": "writes", "count": 6})
+
+    staff.apply_all()
+
+    tenancy = staff.side.cloud.tenancy
+    assert [each.name for each in tenancy.users.alive()].count("todoku-relay") == 1
+    assert [each.name for each in tenancy.groups.alive()].count("todoku-senders") == 1
+    assert len(list(tenancy.credentials.alive())) == 1
 
 
 def test_user_group_membership_and_credential_are_made_seen_and_deleted(people):
@@ -138,10 +87,10 @@ def test_user_group_membership_and_credential_are_made_seen_and_deleted(people):
     assert people.is_member(user, group)
 
     credential = people.create_smtp_credential(user, "todoku mx.hoge.example")
-    assert credential.password == "p4$s:#word"
+    assert len(credential.password) == 20
     (listed,) = people.smtp_credentials(user)
     assert (listed.username, listed.description) == (credential.username, "todoku mx.hoge.example")
-    assert listed.created is not None and listed.created.year == 2026
+    assert listed.created is not None
 
     people.delete_smtp_credential(user, listed)
     people.leave(user, group)
@@ -151,20 +100,10 @@ def test_user_group_membership_and_credential_are_made_seen_and_deleted(people):
     assert people.user("todoku-relay") is None and people.group("todoku-senders") is None
 
 
-def test_the_primary_address_and_the_tag_are_what_scim_wants(people, scim):
-    people.create_user("todoku-relay", "postmaster@hoge.example", "token")
-
-    (user,) = scim.kept["Users"]
-    assert user["emails"] == [{"value": "postmaster@hoge.example", "type": "work", "primary": True}]
-    assert user["urn:ietf:params:scim:schemas:oracle:idcs:extension:OCITags"] == {
-        "freeformTags": [{"key": "todoku", "value": "managed"}]
-    }
-
-
-def test_the_capability_is_switched_on(people, scim):
+def test_the_capability_is_switched_on(people, staff):
     user = people.create_user("todoku-relay", "a@hoge.example", "token")
-    schema = "urn:ietf:params:scim:schemas:oracle:idcs:extension:capabilities:User"
-    scim.kept["Users"][0][schema] = {"canUseSmtpCredentials": False}
+    (kept,) = [each for each in staff.side.cloud.tenancy.users.values() if each.name == "todoku-relay"]
+    kept.capabilities["canUseSmtpCredentials"] = False
     assert not people.user("todoku-relay").may_use_smtp
 
     people.allow_smtp(user)
@@ -173,10 +112,10 @@ def test_the_capability_is_switched_on(people, scim):
 
 
 def test_a_list_is_read_to_its_end(people):
-    user = people.create_user("todoku-relay", "a@hoge.example", "token")
-    for number in range(5):
-        people.create_smtp_credential(user, f"number {number}")
-    assert len(people.smtp_credentials(user)) == 5
+    for number in range(103):
+        people.create_group(f"group{number:03}", f"token {number}")
+    attempt = people.attempt("look for groups", READ_USERS)
+    assert len(people._all(attempt, people._client.list_groups, 'displayName sw "group"')) == 103
 
 
 def test_a_name_with_quotes_stays_a_name(people):
@@ -185,13 +124,48 @@ def test_a_name_with_quotes_stays_a_name(people):
     assert people.group('x" or displayName eq "say') is None
 
 
-def test_a_domain_that_is_not_there_is_told_with_those_that_are(people):
-    people._name = "Staf"
+def test_a_refusal_is_told_in_the_words_of_the_domain(people):
+    user = people.create_user("todoku-relay", "a@hoge.example", "token")
+    with pytest.raises(CloudError, match="is not unique") as caught:
+        people.create_user("todoku-relay", "a@hoge.example", "another")
+    assert caught.value.trouble is Trouble.CONFLICT
+    with pytest.raises(CloudError, match=r"error.identity.user.primaryEmailNotSpecified.* primary email"):
+        people.create_user("nobody", "", "a third")
+    for number in range(2):
+        people.create_smtp_credential(user, f"number {number}")
+    with pytest.raises(CloudError, match="at most 2 SMTP credentials") as caught:
+        people.create_smtp_credential(user, "one too many")
+    assert caught.value.trouble is Trouble.LIMIT
+
+
+def test_a_missing_right_is_told_as_the_statement_that_is_missing(staff, people):
+    import oci
+
+    identity = staff.side.identity()
+    (policy,) = identity.list_policies(staff.side.config.tenancy).data
+    statements = ["Allow group Administrators to inspect domains in tenancy"]
+    identity.update_policy(policy.id, oci.identity.models.UpdatePolicyDetails(statements=statements))
+
+    with pytest.raises(CloudError, match="Allow group YOUR-GROUP to inspect users in tenancy") as caught:
+        people.user("todoku-relay")
+    assert caught.value.trouble is Trouble.DENIED
+
+
+def test_a_domain_that_is_kept_in_our_compartment_is_found(staff, people):
+    tenancy = staff.side.cloud.tenancy
+    tenancy.domains.pop(next(key for key, each in tenancy.domains.items() if each.name == "Staff"))
+    tenancy.add_domain("Staff", staff.side.config.compartment)
+    assert people.user("todoku-relay") is None
+
+
+def test_a_domain_that_is_not_there_is_told_with_those_that_are(side, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
     with pytest.raises(CloudError, match=r"no identity domain Staf .*Default, Staff") as caught:
-        people.user("x")
+        Organisation(side, identity_domain="Staf").client().api.user("x")
     assert caught.value.trouble is Trouble.LOCAL
 
 
 def test_the_older_api_is_used_for_the_default_domain():
     for name, kind in ((None, "_InDefault"), ("Default", "_InDefault"), ("Staff", "_InOtherDomain")):
-        assert type(open_api(Access(COMPARTMENT, "ap-tokyo-1", identity_domain=name))).__name__ == kind
+        access = Access("ocid1.compartment.oc1..aaaa", "ap-tokyo-1", identity_domain=name)
+        assert type(open_api(access)).__name__ == kind

@@ -4,115 +4,24 @@
 import sys
 import threading
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from cloud_fake import Keeper, settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rehearsal" / "cloud"))
-from cloud_side import Side, empty, running
+from organisation import (
+    Organisation,
+    empty,
+    internet_fixture,  # noqa: F401
+    organisation_fixture,  # noqa: F401
+    running,
+    side_fixture,  # noqa: F401
+)
 
 from todoku.cloud import credential_rotation, destruction, dkim_rotation
-from todoku.cloud.client import Cloud
-from todoku.cloud.desired import Around, notes, resources
+from todoku.cloud.desired import notes
 from todoku.cloud.errors import CloudError, Trouble
-from todoku.cloud.probe import Endpoint, Relay
-from todoku.cloud.retry import Patience
-from todoku.cloud.sdk_api import access_of, open_api
-from todoku.plan.apply import apply
-from todoku.plan.outputs import Outputs, Reference
 from todoku.plan.plan import make
-from todoku.plan.resource import Item
-from todoku.rehearsal import internet_plan as world
 from todoku.rehearsal import pki
-from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.settings import RelayCredential
 
 pytest.importorskip("oci")
-
-
-@pytest.fixture(scope="module")
-def internet():
-    return InternetPlan(
-        hostname="mx.hoge.example",
-        addresses=(world.SERVER,),
-        domains=(),
-        region="ap-tokyo-1",
-        region_code="nrt1",
-        relay_hostname="smtp.email.ap-tokyo-1.oci.oraclecloud.com",
-        credential=None,
-        approved_senders=(),
-        outside_selector="mail",
-        outside_dkim_private_key=pki.generate_dkim_key(),
-        regional_selector="prod-nrt-20240101",
-        regional_dkim_private_key=pki.generate_dkim_key(),
-    )
-
-
-@pytest.fixture
-def side(internet, tmp_path):
-    yield from running(empty(internet), tmp_path)
-
-
-class Organisation:
-    """Settings for the simulated tenancy, this host's file, and runs of the real client against it."""
-
-    def __init__(self, side: Side, **cloud):
-        self.side = side
-        wanted = settings()
-        compartment = side.config.compartment
-        table = wanted.cloud.model_copy(
-            update={"compartment": compartment, "config_file": side.config.config_file} | cloud
-        )
-        self.settings = wanted.model_copy(update={"cloud": table})
-        self.keeper = Keeper()
-        listen = side.relay.server.listens[0]
-        import ssl
-
-        context = lambda: ssl.create_default_context(cafile=side.ca)  # noqa: E731
-        endpoint = Endpoint("127.0.0.1", listen.port, "mx.hoge.example", context)
-        self.relay = Relay(endpoint, lambda: RelayCredential(*self.keeper.kept))
-
-    def client(self):
-        endpoints = {"email": self.side.endpoint, "identity": self.side.endpoint}
-        api = open_api(access_of(self.settings, endpoints))
-        return Cloud(api, Outputs(), Patience(first=0.05, longest=0.2, total=20))
-
-    def items(self, client, **around):
-        around = {"patience": 0.0} | around
-        wanted = resources(self.settings, self.keeper, self.relay, Around(**around))
-        return [Item(resource, client) for resource in wanted]
-
-    def apply(self, **around):
-        client = self.client()
-        outcome = apply(self.items(client, **around), lambda _event: None)
-        outcome.raise_bug()
-        self.outputs = client.outputs
-        return outcome
-
-    def publish(self):
-        """What the DNS room does, while the cloud's resources are waited for."""
-        for resource in ("dkim:hoge.example", "return-path:hoge.example"):
-            name = self.outputs.known(Reference(resource, "name"))
-            if name:
-                self.side.dns.cname(name, self.outputs.known(Reference(resource, "cname")))
-
-    def apply_all(self, **around):
-        """`apply` until nothing waits, with a DNS that publishes."""
-        for _ in range(6):
-            outcome = self.apply(**{"patience": 3.0} | around)
-            assert not outcome.failed, outcome
-            if not outcome.waits:
-                return
-            self.publish()
-        raise AssertionError(outcome)
-
-
-@pytest.fixture
-def organisation(side, monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
-    return Organisation(side)
 
 
 def test_from_an_empty_tenancy_to_everything_in_place_and_then_nothing_to_do(organisation):
@@ -275,8 +184,7 @@ def test_a_config_file_that_is_not_there_is_told(organisation):
 
 
 def test_iam_is_written_in_the_home_region_and_the_other_one_is_pointed_out(internet, tmp_path, monkeypatch):
-    plan = replace(internet)
-    for side in running(empty(plan, home_region="us-ashburn-1"), tmp_path):
+    for side in running(empty(internet, home_region="us-ashburn-1"), tmp_path):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", side.ca)
         organisation = Organisation(side)
         client = organisation.client()

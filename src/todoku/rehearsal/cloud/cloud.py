@@ -19,7 +19,7 @@ from todoku.rehearsal.relay_state import RelayState
 from todoku.rehearsal.smtp_session import Listen
 from todoku.settings.regions import REGIONS
 
-from . import dns_service, email_control, identity
+from . import dns_service, email_control, identity, scim
 from .api import Call, Principal, Route
 from .clock import Clock
 from .dispatch import Dispatcher
@@ -31,6 +31,7 @@ from .email_state import EmailState, Question
 from .entries import Timing
 from .http_server import Answer, HttpServer
 from .identity_credentials import Credentials
+from .identity_domains import IdentityDomains
 from .identity_read import Reading
 from .instance import Instance
 from .publishing import Publish, Publisher
@@ -59,7 +60,7 @@ def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
         names += [f"identity.{region}.oci.{domain}", f"dns.{region}.oci.{domain}"]
         # dns-lexicon and older SDKs leave "oci" out.
         names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns")]
-    return tuple(names)
+    return (*names, "*.identity.oraclecloud.com")
 
 
 class Cloud:
@@ -101,12 +102,15 @@ class Cloud:
     def _services(self) -> dict[tuple[str, str], list[Route]]:
         services: dict[tuple[str, str], list[Route]] = {}
         iam = identity.Identity(self.tenancy)
-        parts = (iam, Credentials(iam), Reading(self.tenancy, self.regions))
+        domains = IdentityDomains(self.tenancy)
+        parts = (iam, Credentials(iam), domains, Reading(self.tenancy, self.regions))
+        people = scim.Scim(self.tenancy).routes()
         for region in self.regions:
             relay = self.relay if region == self.plan.region else RelayState({}, {})
             services[identity.BASE, region] = [
                 _at_home(route, iam) for part in parts for route in part.routes()
             ]
+            services[scim.BASE, region] = people  # not regional: the address tells the domain
             services[dns_service.BASE, region] = self.dns.routes()
             services[email_control.BASE, region] = self._email_routes(region, relay)
         return services

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from . import scim
 from .api import Call, Principal, Route, read_body
 from .clock import Clock
 from .errors import ApiError, conflict, not_found, unauthenticated
@@ -78,7 +79,9 @@ class Dispatcher:
             if cut:
                 raise Cut
         except ApiError as problem:
-            answer = Answer(problem.status, {"code": problem.code, "message": problem.message})
+            scimmed = request.segments[0] == scim.BASE
+            plain = Answer(problem.status, {"code": problem.code, "message": problem.message})
+            answer = scim.refusal(problem) if scimmed else plain
         except Cut:
             self._note(operation, 0, principal, request)
             raise

@@ -17,7 +17,7 @@ from .entries import Entry, Shelf, if_match, ocid
 from .errors import ApiError, conflict, invalid, not_found
 from .http_server import Answer
 from .policies import Statement, condition, parse
-from .tenancy import ADMINISTRATORS, DynamicGroup, Membership, Policy, Tenancy, User
+from .tenancy import ADMINISTRATORS, DynamicGroup, Group, Membership, Policy, Tenancy, User
 
 BASE = "20160918"
 _NAME = re.compile(r"[\w.+@-]{1,100}", re.ASCII)
@@ -86,21 +86,19 @@ class Identity:
         def handle(call: Call) -> Answer:
             where = call.parameter("compartmentId")
             self.tenancy.require(call.principal, "inspect", kind, where)
-            found = [
-                self.shown(e) for e in shelf.values() if e.compartment == where and self._there(e) is not None
-            ]
+            found = [self.shown(e) for e in shelf.values() if e.compartment == where and self._there(e)]
             return paged(call, select(call, found, _FILTERS, _SORT, "TIMECREATED"))
 
         return handle
 
-    def _there(self, entry: Entry) -> Entry | None:
-        """What was deleted in IAM is not listed any more."""
-        return None if entry.state(self.clock.now()) == "DELETED" else entry
+    def _there(self, entry: Entry) -> bool:
+        """What was deleted in IAM is not listed any more, and what is in another identity domain never was."""
+        return entry.state(self.clock.now()) != "DELETED" and getattr(entry, "classic", True)
 
     def _find(self, call: Call, verb: str, kind: str, shelf: Shelf[Any], **target: str) -> Any:
         entry = shelf.find(call.path["id"])
         self.tenancy.require(call.principal, verb, kind, entry.compartment, target)
-        if self._there(entry) is None:
+        if not self._there(entry):
             raise not_found()
         return entry
 
@@ -158,7 +156,7 @@ class Identity:
     def create_group(self, call: Call) -> Answer:
         """An empty group."""
         common = self._common(call, "groups", "Group", self.tenancy.groups)
-        return self._made(self.tenancy.groups.put(Entry(**common, id=ocid("group"))))
+        return self._made(self.tenancy.groups.put(Group(**common, id=ocid("group"))))
 
     def create_dynamic_group(self, call: Call) -> Answer:
         """Instances by rule."""
@@ -187,7 +185,8 @@ class Identity:
         name = call.text("name", longest=100)
         if not _NAME.fullmatch(name):
             raise invalid(f"name {name!r} has characters that are not allowed")
-        if any(entry.compartment == where and entry.name.lower() == name.lower() for entry in shelf.alive()):
+        there = [entry for entry in shelf.alive() if entry.compartment == where and self._there(entry)]
+        if any(entry.name.lower() == name.lower() for entry in there):
             raise conflict(f"{word} with name {name} already exists", f"{word}AlreadyExists")
         now = self.clock.now()
         return {
@@ -229,11 +228,11 @@ class Identity:
         )
 
     def _check_subjects(self, statement: Statement) -> None:
-        shelf: Shelf[Any] = (
-            self.tenancy.groups if statement.subject == "group" else self.tenancy.dynamic_groups
-        )
+        dynamic = self.tenancy.dynamic_groups
         for name in statement.names:
-            if name not in shelf and shelf.named(name) is None:
+            is_group = statement.subject == "group"
+            there = self.tenancy.group_called(name) if is_group else dynamic.get(name) or dynamic.named(name)
+            if there is None:
                 raise invalid(f"{statement.subject} {name} does not exist")
 
     def _made(self, entry: Entry) -> Answer:
@@ -260,7 +259,8 @@ class Identity:
     def list_memberships(self, call: Call) -> Answer:
         """By user, by group, or both."""
         self.tenancy.require(call.principal, "inspect", "groups", call.parameter("compartmentId"))
-        found = [self.shown(member) for member in self.tenancy.memberships.alive()]
+        here = [m for m in self.tenancy.memberships.alive() if self._there(self.tenancy.groups[m.group])]
+        found = [self.shown(member) for member in here]
         chosen = select(call, found, {"userId": "userId", "groupId": "groupId"}, _SORT, "TIMECREATED")
         return paged(call, chosen)
 
@@ -275,7 +275,7 @@ class Identity:
         group = self.tenancy.groups.find(call.text("groupId"))
         for kind in ("groups", "users"):
             self.tenancy.require(call.principal, "use", kind, group.compartment)
-        if not (user.alive() and group.alive()):
+        if not (user.alive() and group.alive() and self._there(user) and self._there(group)):
             raise not_found()
         for member in self.tenancy.memberships.alive():
             if (member.user, member.group) == (user.id, group.id):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from .api import Call, Route, answer, paged, select
-from .entries import if_match, ocid
+from .entries import if_match
 from .errors import conflict, invalid, limit_exceeded, not_found
 from .http_server import Answer
 from .identity import Identity
 from .tenancy import ApiKey, SmtpCredential, User
 
-SMTP_CREDENTIALS, API_KEYS = 2, 3  # at most, per user (SDK: list_smtp_credentials, upload_api_key)
+API_KEYS = 3  # at most, per user (SDK: upload_api_key)
 
 
 class Credentials:
@@ -46,19 +46,16 @@ class Credentials:
         if call.principal.id != user.id:
             variables = {name.replace("_", "."): value for name, value in target.items()}
             self.tenancy.require(call.principal, verb, kind, user.compartment, variables)
-        if not user.alive():
+        if not (user.alive() and user.classic):
             raise not_found()
         return user
 
     # -- SMTP credentials
 
-    def _of(self, user: User) -> list[SmtpCredential]:
-        return [credential for credential in self.tenancy.credentials.alive() if credential.user == user.id]
-
     def list_smtp(self, call: Call) -> Answer:
         """Without the passwords."""
         user = self._user(call, "inspect", target_credential_type="smtp")
-        found = [self._summary(credential) for credential in self._of(user)]
+        found = [self._summary(credential) for credential in self.tenancy.credentials_of(user)]
         return paged(call, select(call, found, {}, {"TIMECREATED": "timeCreated"}, "TIMECREATED"))
 
     def create_smtp(self, call: Call) -> Answer:
@@ -66,24 +63,8 @@ class Credentials:
         user = self._user(call, "manage", target_credential_type="smtp")
         if "description" not in call.body:
             raise invalid("description is required")
-        if not user.can("canUseSmtpCredentials"):
-            raise invalid(f"user {user.name} is not allowed to use SMTP credentials (capabilities)")
-        if len(self._of(user)) >= SMTP_CREDENTIALS:
-            raise limit_exceeded(f"a user has at most {SMTP_CREDENTIALS} SMTP credentials")
-        name, password = self.tenancy.new_credential(user.id)
-        now = self.clock.now()
-        credential = SmtpCredential(
-            id=ocid("credential"),
-            compartment=user.compartment,
-            name=name,
-            description=call.text("description", required=False, longest=400),
-            created=now,
-            ready=now + self.tenancy.timing.creating_s,
-            user=user.id,
-            password=password,
-        )
-        self.tenancy.credentials.put(credential)
-        return answer(credential, self._summary(credential) | {"password": password})
+        credential = self.tenancy.add_credential(user, call.text("description", required=False, longest=400))
+        return answer(credential, self._summary(credential) | {"password": credential.password})
 
     def update_smtp(self, call: Call) -> Answer:
         """The description only."""

@@ -1,4 +1,4 @@
-"""What clients ask Identity before they do anything: the tenancy, its regions, its compartments and domains."""
+"""What clients ask Identity before they do anything: the tenancy, its regions and its compartments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Reading:
             Route("GET", "/regions", "list_regions", self.list_regions),
             Route("GET", "/compartments", "list_compartments", self.list_compartments),
             Route("GET", "/compartments/{id}", "get_compartment", self.get_compartment),
-            Route("GET", "/domains", "list_domains", self.list_domains),
             Route("GET", "/availabilityDomains", "list_availability_domains", self.list_availability_domains),
         ]
 
@@ -93,32 +92,6 @@ class Reading:
         entry = self.tenancy.compartments[identifier]
         shown = entry.shown(self.clock) | {"isAccessible": True}
         return shown | {"compartmentId": entry.compartment or None}
-
-    def list_domains(self, call: Call) -> Answer:
-        """The Default identity domain, which every newer tenancy has."""
-        where = call.parameter("compartmentId")
-        self.tenancy.require(call.principal, "inspect", "domains", where)
-        root = self.tenancy.compartments[self.tenancy.plan.tenancy]
-        url = f"https://idcs-{root.id[-32:]}.identity.oraclecloud.com:443"
-        domain = {
-            "id": f"ocid1.domain.oc1..{root.id[-60:]}",
-            "compartmentId": root.id,
-            "displayName": "Default",
-            "description": "Default identity domain",
-            "url": url,
-            "homeRegionUrl": url,
-            "homeRegion": self.tenancy.plan.home_region,
-            "replicaRegions": [],
-            "type": "DEFAULT",
-            "licenseType": "free",
-            "isHiddenOnLogin": False,
-            "timeCreated": self.clock.text(root.created),
-            "lifecycleState": "ACTIVE",
-        }
-        filters = {"displayName": "displayName", "name": "displayName", "lifecycleState": "lifecycleState"}
-        here = [domain] if where == root.id else []
-        keys = _SORT | {"NAME": "displayName"}
-        return paged(call, select(call, here, filters, keys, "TIMECREATED"))
 
     def list_availability_domains(self, call: Call) -> Answer:
         """One is enough here."""

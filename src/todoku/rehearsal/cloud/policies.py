@@ -142,7 +142,7 @@ def _split(text: str) -> list[str]:
 
 
 def _subject(text: str) -> str:
-    """`'Default'/'NAME'`, `Default/NAME`, `NAME` and `id OCID`. Everybody here is in the Default domain."""
+    """`'Default'/'NAME'`, `Default/NAME` and `NAME` mean the same; `'Other'/'NAME'`; `id OCID`."""
     text = text.strip()
     if text.lower().startswith("id "):
         return text[3:].strip()

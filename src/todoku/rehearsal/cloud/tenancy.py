@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import serialization
@@ -21,22 +21,60 @@ from todoku.rehearsal.internet_plan import CloudPlan
 from .api import Principal
 from .clock import Clock
 from .entries import Entry, Shelf, Timing, ocid
-from .errors import not_found
+from .errors import invalid, limit_exceeded, not_found
 from .policies import Condition, Statement, parse
 
 ADMINISTRATORS = "Administrators"
+DEFAULT_DOMAIN = "Default"
+SMTP_CREDENTIALS = 2  # at most, per user (SDK: list_smtp_credentials)
 
 
 @dataclass(slots=True, kw_only=True)
-class User(Entry):
+class IdentityDomain(Entry):
+    """Where people are kept, with an address of its own."""
+
+    host: str
+
+    @property
+    def url(self) -> str:
+        """As the real one says it, with the port."""
+        return f"https://{self.host}:443"
+
+
+@dataclass(slots=True, kw_only=True)
+class InDomain(Entry):
+    """What is kept in an identity domain (by its name), which has an identifier of its own for it."""
+
+    domain: str = DEFAULT_DOMAIN
+    scim_id: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def classic(self) -> bool:
+        """Whether the older IAM, which knows only the domain Default, sees it."""
+        return self.domain == DEFAULT_DOMAIN
+
+
+@dataclass(slots=True, kw_only=True)
+class User(InDomain):
     """A person or a program."""
 
     email: str | None = None
+    family_name: str = ""
     capabilities: dict[str, bool] = field(default_factory=dict)
 
     def can(self, capability: str) -> bool:
         """Capabilities are on until they are switched off."""
         return self.capabilities.get(capability, True)
+
+
+@dataclass(slots=True, kw_only=True)
+class Group(InDomain):
+    """People who have the same rights."""
+
+    @property
+    def called(self) -> str:
+        """As policies name it (`policies.Statement.names`), in lower case."""
+        return (self.name if self.classic else f"{self.domain}/{self.name}").lower()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +103,7 @@ class Policy(Entry):
 
 
 @dataclass(slots=True, kw_only=True)
-class SmtpCredential(Entry):
+class SmtpCredential(InDomain):
     """`name` is the user name for SMTP."""
 
     user: str
@@ -91,8 +129,9 @@ class Tenancy:
     clock: Clock
     timing: Timing
     compartments: Shelf[Entry] = field(default_factory=Shelf)
+    domains: Shelf[IdentityDomain] = field(default_factory=Shelf)
     users: Shelf[User] = field(default_factory=Shelf)
-    groups: Shelf[Entry] = field(default_factory=Shelf)
+    groups: Shelf[Group] = field(default_factory=Shelf)
     dynamic_groups: Shelf[DynamicGroup] = field(default_factory=Shelf)
     memberships: Shelf[Membership] = field(default_factory=Shelf)
     policies: Shelf[Policy] = field(default_factory=Shelf)
@@ -119,8 +158,10 @@ class Tenancy:
 
         self.compartments.put(Entry(**base("rehearsal", plan.tenancy)))  # type: ignore[arg-type]
         self.compartments.put(Entry(**base(plan.compartment_name, plan.compartment)))  # type: ignore[arg-type]
+        for name in (DEFAULT_DOMAIN, *plan.identity_domains):
+            self.add_domain(name, plan.tenancy)
         user = User(**base(plan.user_name, plan.user), email="root@administrator.example")  # type: ignore[arg-type]
-        group = Entry(**base(ADMINISTRATORS, ocid("group")))  # type: ignore[arg-type]
+        group = Group(**base(ADMINISTRATORS, ocid("group")))  # type: ignore[arg-type]
         self.users.put(user)
         self.groups.put(group)
         member = base("", ocid("groupmembership"))
@@ -131,6 +172,36 @@ class Tenancy:
         private = serialization.load_pem_private_key(plan.api_private_key.encode(), password=None)
         self.add_key(plan.user, public_pem(private.public_key()))  # type: ignore[arg-type]
         return self
+
+    # -- identity domains
+
+    def add_domain(self, name: str, compartment: str, description: str = "identity domain") -> IdentityDomain:
+        """One more; its address is its alone."""
+        now, host = self.clock.now(), f"idcs-{secrets.token_hex(16)}.identity.oraclecloud.com"
+        domain = IdentityDomain(
+            id=ocid("domain"),
+            compartment=compartment,
+            name=name,
+            description=description,
+            created=now,
+            ready=now,
+            host=host,
+        )
+        return self.domains.put(domain)
+
+    def domain_at(self, host: str) -> IdentityDomain:
+        """The one with that address; asked for by a bare IP address, the newest one. Raises `ApiError` 404."""
+        for domain in self.domains.alive():
+            if domain.host == host:
+                return domain
+        if host.endswith(".oraclecloud.com"):
+            raise not_found()
+        return list(self.domains.alive())[-1]
+
+    def group_called(self, name: str) -> Group | None:
+        """The living group that a policy means by a name or an OCID."""
+        wanted = name.lower()
+        return next((group for group in self.groups.alive() if wanted in (group.id, group.called)), None)
 
     # -- keys
 
@@ -183,15 +254,13 @@ class Tenancy:
             return True
         wanted = {name.lower() for name in statement.names}
         if statement.subject == "group" and principal.kind == "user":
-            groups: Iterable[Entry] = (
-                self.groups[m.group] for m in self.memberships.alive() if m.user == principal.id
-            )
-        elif statement.subject == "dynamic-group" and principal.kind == "instance":
+            mine = (self.groups[m.group] for m in self.memberships.alive() if m.user == principal.id)
+            return any({group.called, group.id} & wanted for group in mine)
+        if statement.subject == "dynamic-group" and principal.kind == "instance":
             about = {"instance.id": principal.id, "instance.compartment.id": principal.compartment}
             groups = (group for group in self.dynamic_groups.alive() if group.condition.holds(about))
-        else:
-            return False
-        return any({group.name.lower(), group.id} & wanted for group in groups)
+            return any({group.name.lower(), group.id} & wanted for group in groups)
+        return False
 
     def _reaches(self, statement: Statement, attached: str, compartment: str) -> bool:
         above = [entry.id for entry in self.upwards(compartment)]
@@ -218,7 +287,32 @@ class Tenancy:
 
     # -- credentials for SMTP
 
-    def new_credential(self, user: str) -> tuple[str, str]:
+    def credentials_of(self, user: User) -> list[SmtpCredential]:
+        """Those that are not deleted."""
+        return [credential for credential in self.credentials.alive() if credential.user == user.id]
+
+    def add_credential(self, user: User, description: str) -> SmtpCredential:
+        """Another one of `user`. Raises `ApiError` 400."""
+        if not user.can("canUseSmtpCredentials"):
+            raise invalid(f"user {user.name} is not allowed to use SMTP credentials (capabilities)")
+        if len(self.credentials_of(user)) >= SMTP_CREDENTIALS:
+            raise limit_exceeded(f"a user has at most {SMTP_CREDENTIALS} SMTP credentials")
+        name, password = self._new_login(user.id)
+        now = self.clock.now()
+        credential = SmtpCredential(
+            id=ocid("credential"),
+            compartment=user.compartment,
+            name=name,
+            description=description,
+            created=now,
+            ready=now + self.timing.creating_s,
+            domain=user.domain,
+            user=user.id,
+            password=password,
+        )
+        return self.credentials.put(credential)
+
+    def _new_login(self, user: str) -> tuple[str, str]:
         """User name and password, in the shapes that are known of the real ones."""
         suffix = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(2))
         # 20 printable characters, with every kind of punctuation that a file or shell could mangle.

@@ -1,0 +1,365 @@
+"""What is in an identity domain, over SCIM 2 (RFC 7643, 7644) at the domain's own address, below /admin/v1: users,
+groups with their members, SMTP credentials, as the SDK's IdentityDomainsClient calls it.
+
+People of the domain Default are the same here and in the older IAM (identity.py), which sees no others. Shapes are
+those of the SDK's models and of Oracle's page "GET, POST, PUT, PATCH Request and Response Examples"; that a user
+needs a primary e-mail address, and how that is refused, was seen in reports of users of Terraform.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .api import Call, Principal, Route
+from .entries import Entry, Shelf, if_match, ocid
+from .errors import ApiError, conflict, invalid, not_found
+from .http_server import Answer
+from .scim_filter import matcher
+from .tenancy import Group, IdentityDomain, InDomain, Membership, SmtpCredential, Tenancy, User
+
+BASE = "admin"
+_CORE = "urn:ietf:params:scim:schemas:core:2.0"
+_ORACLE = "urn:ietf:params:scim:schemas:oracle:idcs"
+_USER, _GROUP, _CREDENTIAL = f"{_CORE}:User", f"{_CORE}:Group", f"{_ORACLE}:smtpCredential"
+_TAGS = f"{_ORACLE}:extension:OCITags"
+_CAPABILITIES = f"{_ORACLE}:extension:capabilities:User"
+_PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+_LIST = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
+_ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
+_ORACLE_ERROR = "urn:ietf:params:scim:api:oracle:idcs:extension:messages:Error"
+
+_PAGE, _LONGEST_PAGE = 50, 1000
+_ON_REQUEST = frozenset(("members", "groups"))  # `returned: request` in the SDK's models
+_SWITCHES = ("canUseConsolePassword", "canUseApiKeys", "canUseAuthTokens", "canUseSmtpCredentials")
+_MEMBER = re.compile(r'members\[value eq "([^"]+)"\]')
+
+
+def refusal(problem: ApiError) -> Answer:
+    """An error as SCIM words it (RFC 7644 3.12): there is neither "code" nor "message"."""
+    body = {
+        "schemas": [_ERROR, _ORACLE_ERROR],
+        "detail": problem.message,
+        "status": str(problem.status),
+        _ORACLE_ERROR: {"messageId": f"error.identity.{problem.code}"},
+    }
+    return Answer(problem.status, body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is served below one path."""
+
+    path: str
+    name: str  # in the SDK's names of methods
+    plural: str
+    type: str  # in policies
+    shelf: Shelf[Any]
+    create: Callable[[Call], Answer]
+
+
+class Scim:
+    """The service of every identity domain of the tenancy."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self.tenancy, self.clock = tenancy, tenancy.clock
+
+    def routes(self) -> list[Route]:
+        """Every operation."""
+        tenancy = self.tenancy
+        kinds = [
+            _Kind("Users", "user", "users", "users", tenancy.users, self.create_user),
+            _Kind("Groups", "group", "groups", "groups", tenancy.groups, self.create_group),
+            _Kind(
+                "SmtpCredentials",
+                "smtp_credential",
+                "smtp_credentials",
+                "credentials",
+                tenancy.credentials,
+                self.create_credential,
+            ),
+        ]
+        routes = []
+        for kind in kinds:
+            one = f"/v1/{kind.path}/{{id}}"
+            routes += [
+                Route("GET", f"/v1/{kind.path}", f"list_{kind.plural}", self._lister(kind)),
+                Route("POST", f"/v1/{kind.path}", f"create_{kind.name}", kind.create, writes=True),
+                Route("GET", one, f"get_{kind.name}", self._getter(kind)),
+                Route("DELETE", one, f"delete_{kind.name}", self._remover(kind), writes=True),
+                Route("PATCH", one, f"patch_{kind.name}", self._patcher(kind), writes=True),
+            ]
+        return routes
+
+    # -- what users, groups and credentials have in common
+
+    def _domain(self, call: Call) -> IdentityDomain:
+        return self.tenancy.domain_at(call.request.host)
+
+    def _require(self, principal: Principal, verb: str, kind: str, domain: IdentityDomain) -> None:
+        target = {"target.credential.type": "smtp"} if kind == "credentials" else {}
+        self.tenancy.require(principal, verb, kind, domain.compartment, target)
+
+    def _lister(self, kind: _Kind) -> Callable[[Call], Answer]:
+        def handle(call: Call) -> Answer:
+            domain = self._domain(call)
+            self._require(call.principal, "inspect", kind.type, domain)
+            wanted = matcher(call.query["filter"]) if call.query.get("filter") else lambda _thing: True
+            mine = [entry for entry in kind.shelf.alive() if entry.domain == domain.name]
+            found = [entry for entry in mine if wanted(self._whole(entry, domain))]
+            start, count = _number(call, "startIndex", 1), _number(call, "count", _PAGE)
+            if count > _LONGEST_PAGE:
+                raise invalid(f"count has to be at most {_LONGEST_PAGE}")
+            page = found[max(start, 1) - 1 :][:count]
+            listed = {
+                "schemas": [_LIST],
+                "totalResults": len(found),
+                "Resources": [self._shown(call, entry, domain) for entry in page],
+                "startIndex": max(start, 1),
+                "itemsPerPage": count,
+            }
+            return Answer(200, listed)
+
+        return handle
+
+    def _find(self, call: Call, verb: str, kind: _Kind) -> tuple[Any, IdentityDomain]:
+        domain = self._domain(call)
+        self._require(call.principal, verb, kind.type, domain)
+        return self._by_id(kind.shelf, call.path["id"], domain), domain
+
+    def _by_id(self, shelf: Shelf[Any], identifier: str, domain: IdentityDomain) -> Any:
+        for entry in shelf.alive():
+            if entry.domain == domain.name and identifier in (entry.scim_id, entry.id):
+                return entry
+        raise not_found()
+
+    def _getter(self, kind: _Kind) -> Callable[[Call], Answer]:
+        def handle(call: Call) -> Answer:
+            entry, domain = self._find(call, "inspect", kind)
+            return Answer(200, self._shown(call, entry, domain), {"etag": entry.etag})
+
+        return handle
+
+    def _remover(self, kind: _Kind) -> Callable[[Call], Answer]:
+        def handle(call: Call) -> Answer:
+            entry, _ = self._find(call, "manage", kind)
+            if_match(entry, call.header("if-match"))
+            for member in self.tenancy.memberships.alive():
+                if entry.id in (member.user, member.group):
+                    member.leave(self.clock.now(), 0.0)
+            entry.leave(self.clock.now(), 0.0)
+            return Answer(204)
+
+        return handle
+
+    def _patcher(self, kind: _Kind) -> Callable[[Call], Answer]:
+        def handle(call: Call) -> Answer:
+            entry, domain = self._find(call, "use", kind)
+            if_match(entry, call.header("if-match"))
+            _need_schema(call, _PATCH)
+            operations = call.body.get("Operations")
+            if not isinstance(operations, list) or not operations:
+                raise invalid("Operations has to be a list of at least one operation")
+            for operation in operations:
+                if not isinstance(operation, dict):
+                    raise invalid("an operation has to be an object")
+                self._patch(call, entry, domain, operation)
+            entry.touch(self.clock.now())
+            return Answer(200, self._shown(call, entry, domain), {"etag": entry.etag})
+
+        return handle
+
+    # -- making them
+
+    def create_user(self, call: Call) -> Answer:
+        """Somebody new, with a name and a primary address."""
+        domain = self._domain(call)
+        self._require(call.principal, "manage", "users", domain)
+        _need_schema(call, _USER)
+        name = call.text("userName", longest=100)
+        emails = call.body.get("emails")
+        primary = [e for e in emails or [] if isinstance(e, dict) and e.get("primary") is True]
+        if not primary or "@" not in str(primary[0].get("value")):
+            raise ApiError(400, "user.primaryEmailNotSpecified", "The primary email must be specified.")
+        family = (call.body.get("name") or {}).get("familyName")
+        if not isinstance(family, str) or not family:
+            raise invalid("Missing required attribute(s): name.familyName")
+        self._must_be_new(self.tenancy.users, "User", name, domain)
+        user = User(**self._common(call, name, "user", domain), email=primary[0]["value"], family_name=family)
+        return self._made(call, self.tenancy.users.put(user), domain)
+
+    def create_group(self, call: Call) -> Answer:
+        """A group, with the members that it may have from the start."""
+        domain = self._domain(call)
+        self._require(call.principal, "manage", "groups", domain)
+        _need_schema(call, _GROUP)
+        name = call.text("displayName", longest=100)
+        self._must_be_new(self.tenancy.groups, "Group", name, domain)
+        group = Group(**self._common(call, name, "group", domain))
+        if call.body.get("members"):
+            self._add_members(group, domain, call.body["members"])
+        return self._made(call, self.tenancy.groups.put(group), domain)
+
+    def create_credential(self, call: Call) -> Answer:
+        """The only answer that has the password."""
+        domain = self._domain(call)
+        self._require(call.principal, "manage", "credentials", domain)
+        _need_schema(call, _CREDENTIAL)
+        owner = call.body.get("user")
+        if not isinstance(owner, dict):
+            raise invalid("Missing required attribute(s): user")
+        user = self._by_id(self.tenancy.users, str(owner.get("value") or owner.get("ocid")), domain)
+        about = call.text("description", required=False, longest=400)
+        credential = self.tenancy.add_credential(user, about)
+        shown = self._shown(call, credential, domain) | {"password": credential.password}
+        return Answer(201, shown, {"etag": credential.etag})
+
+    def _common(self, call: Call, name: str, kind: str, domain: IdentityDomain) -> dict[str, Any]:
+        now = self.clock.now()
+        tags = (call.body.get(_TAGS) or {}).get("freeformTags") or []
+        return {
+            "id": ocid(kind),
+            "compartment": self.tenancy.plan.tenancy,
+            "name": name,
+            "description": call.text("description", required=False, longest=400),
+            "created": now,
+            "ready": now,
+            "freeform_tags": {tag["key"]: tag["value"] for tag in tags},
+            "domain": domain.name,
+        }
+
+    def _must_be_new(self, shelf: Shelf[Any], word: str, name: str, domain: IdentityDomain) -> None:
+        for entry in shelf.alive():
+            if entry.domain == domain.name and entry.name.lower() == name.lower():
+                raise conflict(f"The value of {word} {name} is not unique.", "uniqueness")
+
+    def _made(self, call: Call, entry: Entry, domain: IdentityDomain) -> Answer:
+        return Answer(201, self._shown(call, entry, domain), {"etag": entry.etag})
+
+    # -- changing them
+
+    def _patch(self, call: Call, entry: Any, domain: IdentityDomain, operation: dict[str, Any]) -> None:
+        word, path, value = (operation.get(name) for name in ("op", "path", "value"))
+        word, path = str(word).lower(), str(path or "")
+        if path == f"{_CAPABILITIES}:canUseSmtpCredentials" and isinstance(entry, User):
+            self._require(call.principal, "manage", "users", domain)
+            entry.capabilities["canUseSmtpCredentials"] = value in (True, "true")
+        elif path == "members" and word == "add" and isinstance(entry, Group):
+            self._require(call.principal, "use", "users", domain)
+            self._add_members(entry, domain, value)
+        elif (found := _MEMBER.fullmatch(path)) and word == "remove" and isinstance(entry, Group):
+            self._require(call.principal, "use", "users", domain)
+            self._remove_member(entry, self._by_id(self.tenancy.users, found[1], domain))
+        elif path == "description" and word == "replace" and isinstance(value, str):
+            entry.description = value
+        else:
+            raise invalid(f"cannot {word} {path!r}")
+
+    def _add_members(self, group: Group, domain: IdentityDomain, members: Any) -> None:
+        if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
+            raise invalid("members has to be a list of objects")
+        for each in members:
+            if each.get("type") != "User":
+                raise invalid("members.type has to be User")
+            user = self._by_id(self.tenancy.users, str(each.get("value")), domain)
+            if user.id not in (member.user for member in self._memberships(group)):
+                now = self.clock.now()
+                member = Membership(
+                    id=ocid("groupmembership"),
+                    compartment=group.compartment,
+                    name="",
+                    created=now,
+                    ready=now,
+                    user=user.id,
+                    group=group.id,
+                )
+                self.tenancy.memberships.put(member)
+
+    def _remove_member(self, group: Group, user: User) -> None:
+        for member in self._memberships(group):
+            if member.user == user.id:
+                member.leave(self.clock.now(), 0.0)
+
+    def _memberships(self, group: Group) -> list[Membership]:
+        return [member for member in self.tenancy.memberships.alive() if member.group == group.id]
+
+    # -- as the API shows them
+
+    def _shown(self, call: Call, entry: Any, domain: IdentityDomain) -> dict[str, Any]:
+        """With what is only given on request if it was requested."""
+        asked = {name.lower() for name in call.query.get("attributes", "").split(",")}
+        everything = call.query.get("attributeSets", "").lower() in ("all", "request")
+        whole = self._whole(entry, domain)
+        hidden = frozenset() if everything else {name for name in _ON_REQUEST if name not in asked}
+        return {key: value for key, value in whole.items() if key not in hidden}
+
+    def _whole(self, entry: Any, domain: IdentityDomain) -> dict[str, Any]:
+        match entry:
+            case User():
+                return self._about(entry, domain, "Users", (_USER, _CAPABILITIES, _TAGS)) | self._user(entry)
+            case Group():
+                about = self._about(entry, domain, "Groups", (_GROUP, _TAGS))
+                users = [self.tenancy.users[member.user] for member in self._memberships(entry)]
+                return about | {"displayName": entry.name, "members": [_named(user) for user in users]}
+            case SmtpCredential():
+                about = self._about(entry, domain, "SmtpCredentials", (_CREDENTIAL,))
+                user = self.tenancy.users[entry.user]
+                mine = {"value": user.scim_id, "ocid": user.id, "name": user.name}
+                return about | {"userName": entry.name, "status": "ACTIVE", "user": mine}
+        raise TypeError(entry)
+
+    def _user(self, user: User) -> dict[str, Any]:
+        groups = [self.tenancy.groups[m.group] for m in self.tenancy.memberships.alive() if m.user == user.id]
+        return {
+            "userName": user.name,
+            "displayName": user.family_name or user.name,
+            "active": True,
+            "name": {"familyName": user.family_name or user.name},
+            "emails": [{"value": user.email, "type": "work", "primary": True, "verified": False}],
+            "groups": [
+                {"value": g.scim_id, "ocid": g.id, "display": g.name, "type": "direct"} for g in groups
+            ],
+            _CAPABILITIES: {name: user.can(name) for name in _SWITCHES},
+        }
+
+    def _about(
+        self, entry: InDomain, domain: IdentityDomain, path: str, schemas: Sequence[str]
+    ) -> dict[str, Any]:
+        tags = [{"key": key, "value": value} for key, value in entry.freeform_tags.items()]
+        tagged = {_TAGS: {"freeformTags": tags}} if tags else {}
+        return {
+            "schemas": [name for name in schemas if name != _TAGS or tags],
+            "id": entry.scim_id,
+            "ocid": entry.id,
+            "description": entry.description,
+            "domainOcid": domain.id,
+            "compartmentOcid": domain.compartment,
+            "tenancyOcid": self.tenancy.plan.tenancy,
+            "meta": {
+                "resourceType": path.removesuffix("s"),
+                "created": self.clock.text(entry.created),
+                "lastModified": self.clock.text(entry.updated or entry.created),
+                "version": entry.etag,
+                "location": f"https://{domain.host}/admin/v1/{path}/{entry.scim_id}",
+            },
+            **tagged,
+        }
+
+
+def _named(user: User) -> dict[str, Any]:
+    return {"value": user.scim_id, "ocid": user.id, "display": user.name, "name": user.name, "type": "User"}
+
+
+def _need_schema(call: Call, schema: str) -> None:
+    schemas = call.body.get("schemas")
+    if not isinstance(schemas, list) or schema not in schemas:
+        raise invalid(f"Missing required attribute(s): schemas, with {schema}")
+
+
+def _number(call: Call, name: str, default: int) -> int:
+    text = call.query.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise invalid(f"{name} has to be a number, not {text}")
+    return int(text)
