@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from todoku import __version__
-from todoku.cli import account, alias, credential, destroy, dkim, dns, plan, rehearse
+from todoku.cli import account, alias, check, credential, destroy, dkim, dns, explain, plan, rehearse
 from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
@@ -52,6 +52,8 @@ app.add_typer(alias.app, name="alias")
 app.add_typer(dns.app, name="dns")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")
+app.add_typer(check.app, name="check")
+app.command("explain")(explain.explain)
 app.command("destroy")(destroy.destroy)
 app.command("rehearse")(rehearse.rehearse)
 

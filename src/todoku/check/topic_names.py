@@ -1,0 +1,13 @@
+"""The topics and what each is about, apart from what looks at them, so that the command line need not load it."""
+
+from __future__ import annotations
+
+TOPICS: dict[str, str] = {
+    "addresses": "the host's name and addresses, there and back",
+    "dns": "the domains' zones and their name servers",
+    "mx": "where mail for the domains goes",
+    "spf": "SPF: the record, what it costs, whether the relay passes",
+    "dkim": "DKIM: the keys, their records, whether Oracle signs",
+    "dmarc": "DMARC: the record, the policy, reports, alignment",
+    "return-path": "the return path: its record, SPF, bounces",
+}
