@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from todoku.delivery.entries import Decided
 log = logging.getLogger("todoku.agent")
 
 FOLDER = Path("/var/lib/todoku/exchange")
-_NAMES = "decisions-????????T??"
+_DIGIT = "[0-9]"
+_NAMES = f"decisions-{_DIGIT * 8}T{_DIGIT * 2}"
+_DIGITS = (slice(10, 14), slice(14, 16), slice(16, 18), slice(19, 21))  # of the year, month, day, hour
 _AT_ONCE = 256 * 1024  # bytes
 _HOUR = 3600.0
 _LATE = 30.0  # seconds after the hour in which the gate may still write to the old file
@@ -78,17 +81,12 @@ class Decisions:
 
     def _is_over(self, path: Path) -> bool:
         """Whether the hour of the file's name has passed, so that nothing more is written to it."""
+        year, month, day, hour = (int(path.name[place]) for place in _DIGITS)
         try:
-            hour = time.strptime(path.name.removeprefix("decisions-") + "+0000", "%Y%m%dT%H%z")
+            began = datetime(year, month, day, hour, tzinfo=UTC).timestamp()
         except ValueError:
             return True
-        return self._clock() > _seconds(hour) + _HOUR + _LATE
-
-
-def _seconds(moment: time.struct_time) -> float:
-    import calendar
-
-    return float(calendar.timegm(moment))
+        return self._clock() > began + _HOUR + _LATE
 
 
 def _decided(line: bytes) -> Decided | None:

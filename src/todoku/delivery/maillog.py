@@ -45,6 +45,7 @@ _NOTICE = re.compile(r"((?:sender|postmaster) [a-z -]+ notification): ([0-9A-Za-
 _REJECT = re.compile(r"(milter-)?reject: ([A-Z-]+) from ([^\[]*\[[^\]]*\])(?::\d+)?: (.*)")
 _ENVELOPE = re.compile(r"; from=<([^>]*)>(?: to=<([^>]*)>)?(?: proto=| helo=|$)")
 _A_DAY = 86_400.0
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class MailLog:
@@ -102,11 +103,12 @@ class MailLog:
         now = self._now()
         year = time.localtime(now).tm_year
         for candidate in (year + 1, year, year - 1, year - 2, year - 3, year - 4):
-            try:
-                parsed = time.strptime(f"{candidate} {stamp}", "%Y %b %d %H:%M:%S")
+            try:  # not strptime(3): its names of months are those of the locale
+                month = 1 + _MONTHS.index(stamp[:3])
+                hour, minute, second = map(int, stamp[7:].split(":"))
+                moment = datetime(candidate, month, int(stamp[4:6]), hour, minute, second).timestamp()
             except ValueError:  # 29 February of another year
                 continue
-            moment = time.mktime(parsed)
             if moment <= now + _A_DAY:
                 return moment
         raise ValueError(stamp)

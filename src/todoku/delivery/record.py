@@ -109,6 +109,7 @@ class Recorder:
         recipient.set("words", words)
         if entry.original:
             recipient.fill("original", entry.original.lower())
+            _replaced(message, entry.original.lower())
         self._rows.attempt(recipient, entry.time, state, entry.host, entry.dsn, words)
 
     def _noticed(self, entry: Noticed) -> None:
@@ -121,7 +122,10 @@ class Recorder:
                 self._reached(message, address, State.EXPIRED, entry.time)
 
     def _removed(self, entry: Removed) -> None:
-        self._rows.message(entry.queue_id, entry.time).set("removed", entry.time)
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.set("removed", entry.time)
+        for address in list(message.recipients):  # an alias, or named twice: others stand for it
+            _replaced(message, address)
 
     def _rejected(self, entry: Rejected) -> None:
         """What the gate refuses it says itself; of what Postfix refuses, only our own people's mail is of interest."""
@@ -146,12 +150,22 @@ class Recorder:
         message.fill("size", entry.size or None)
         message.fill("subject", entry.subject)
         if entry.decision == "passed":
+            self._queued(message, entry)
             return
         message.set("rule", entry.rule)
         message.set("words", entry.words)
         for address in entry.recipients:
             self._reached(message, address, State.REFUSED, entry.time).set("words", entry.words)
         message.set("removed", entry.time)
+
+    def _queued(self, message: MessageRow, entry: Decided) -> None:
+        """To whom it is on its way, as far as the log has not said it yet."""
+        if message.values["removed"] is not None:
+            return
+        told = {*message.recipients, *(row.values["original"] for row in message.recipients.values())}
+        for address in entry.recipients:
+            if address.lower() not in told:
+                self._reached(message, address, State.QUEUED, entry.time)
 
     def _reached(self, message: MessageRow, address: str, state: State, moment: float) -> Row:
         recipient, is_new = self._rows.recipient(message, address, state, moment)
@@ -162,6 +176,13 @@ class Recorder:
             recipient.set("since", moment)
             self._changes.append(Changed(message, recipient, before, now, moment))
         return recipient
+
+
+def _replaced(message: MessageRow, address: str) -> None:
+    """What was only on its way there goes by another name, which has a row of its own."""
+    row = message.recipients.get(address)
+    if row is not None and row.values["state"] == State.QUEUED:
+        row.gone = True
 
 
 def _keep(connection: Connection, positions: Mapping[str, str]) -> None:

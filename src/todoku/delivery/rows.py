@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from todoku.store import ledger_schema as schema
 
@@ -35,11 +35,12 @@ def clean(text: str, name: str = "") -> str:
 
 @dataclass(slots=True)
 class Row:
-    """`values` by column. `is_new`: not in the ledger yet; `changed`: differs from what is there."""
+    """`values` by column. `is_new`: not in the ledger yet; `changed`: differs from what is there; `gone`: is to go."""
 
     values: dict[str, Any]
     is_new: bool = False
     changed: bool = False
+    gone: bool = False
 
     @property
     def id(self) -> int:
@@ -129,7 +130,7 @@ class Rows:
         """That recipient of the message, and whether it is new: then with this state."""
         address = clean(address.lower(), "address")
         known = message.recipients.get(address)
-        if known is not None:
+        if known is not None and not known.gone:
             return known, False
         values: dict[str, Any] = dict.fromkeys(_COLUMNS[schema.recipient.name])
         values |= {"id": self._number(schema.recipient), "message": message.id}
@@ -163,6 +164,7 @@ class Rows:
         for message in self._touched.values():
             for row in (message, *message.recipients.values()):
                 row.is_new = row.changed = False
+            message.recipients = {to: row for to, row in message.recipients.items() if not row.gone}
             queue_id = message.values["queue_id"]
             if message.values["removed"] is not None and self.open.get(queue_id) is message:
                 del self.open[queue_id]
@@ -179,8 +181,12 @@ class Rows:
 def _write(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
+    gone: list[int] = []
     for row in rows:
-        if row.is_new:
+        if row.gone:
+            if not row.is_new:
+                gone.append(row.id)
+        elif row.is_new:
             new.append(row.values)
         elif row.changed:
             changed.append({f"new_{name}": value for name, value in row.values.items()})
@@ -188,6 +194,8 @@ def _write(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
         connection.execute(insert(table), new)
     if changed:
         connection.execute(_UPDATES[table.name], changed)
+    for some in _pieces(gone):
+        connection.execute(delete(table).where(table.c.id.in_(some)))
 
 
 def _update(table: Table) -> Any:

@@ -25,7 +25,7 @@ from todoku.gate.message import MessageSoFar
 log = logging.getLogger("todoku.gate")
 
 FOLDER = Path("/var/lib/todoku/exchange")
-_MOST_RECIPIENTS = 1000  # of a message that was refused; the log knows those of one that passed
+_MOST_RECIPIENTS = 1000
 _LONGEST = 1000  # characters of a text
 _LOOK_AGAIN = 30.0  # seconds until a folder that was not there is looked for again
 
@@ -81,6 +81,7 @@ def _line(message: MessageSoFar, verdict: Verdict | None, rule: str, now: float)
         "sender": message.sender,
         "message_id": (message.headers.first("Message-ID") or "")[:_LONGEST],
         "size": message.headers.size + message.body_size,
+        "recipients": message.recipients[:_MOST_RECIPIENTS],
         "decision": "passed",
     }
     if settings is not None and settings.ledger.subjects:
@@ -89,6 +90,5 @@ def _line(message: MessageSoFar, verdict: Verdict | None, rule: str, now: float)
         record["decision"] = "held back" if isinstance(verdict, HoldBack) else "refused"
         record["rule"] = rule
         record["words"] = f"{verdict.code} {verdict.enhanced} {' '.join(verdict.words.split())}"[:_LONGEST]
-        record["recipients"] = message.recipients[:_MOST_RECIPIENTS]
     # ASCII only: what a client sent may be no UTF-8, and is escaped.
     return f"\n{json.dumps(record, separators=(',', ':'))}\n".encode("ascii")

@@ -14,7 +14,7 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import certificate, dovecot, gate, managers, packages, postfix
+from todoku.host import agent, certificate, dovecot, gate, managers, packages, postfix
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -99,6 +99,7 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *gate.resources(facts, program),
+        *agent.resources(settings, facts, program),
     ]
 
 

@@ -8,10 +8,10 @@ is known by the socket ("peer" in pg_hba.conf), or by what ~/.pgpass and the lik
 from __future__ import annotations
 
 import os
+import pwd
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from todoku.store.database import StoreUnusableError as Unusable
 if TYPE_CHECKING:
     from alembic.config import Config
 
+OWNER = "todoku-agent"
 FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
 _MIGRATIONS = Path(__file__).parent / "ledger_migrations"
 _WAIT_SECONDS = 30  # for another process's transaction
@@ -68,9 +69,32 @@ class Place:
 
 
 def _user() -> str:
-    import pwd
-
+    """Root asks as the user whom the ledger belongs to, which pg_ident.conf has to allow: one role is enough then."""
+    if os.geteuid() == 0:
+        with suppress(KeyError):
+            return pwd.getpwnam(OWNER).pw_name
     return pwd.getpwuid(os.geteuid()).pw_name
+
+
+@contextmanager
+def _as_owner_of(folder: Path) -> Iterator[None]:
+    """Root opens and makes files here with the rights of the folder's owner, and for that owner.
+
+    The folder is the agent's, which reads what strangers write: a link that it might be made to put there must not
+    lead root anywhere. setfsuid(2) is this thread's alone, unlike seteuid(2).
+    """
+    owner = folder.stat().st_uid if folder.exists() else 0
+    if os.geteuid() != 0 or owner == 0:
+        yield
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.setfsuid(owner)
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
 
 
 def open(place: Place = Place()) -> Engine:
@@ -108,11 +132,9 @@ def migrate(place: Place = Place()) -> None:
 def _make_file(place: Place, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # The journals beside it (-wal, -shm) get the mode and the owner of the file itself.
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        if os.geteuid() == 0:
-            owner = file.parent.stat()
-            shutil.chown(file, owner.st_uid, owner.st_gid)
+        with _as_owner_of(file.parent):
+            # The journals beside it (-wal, -shm) get the mode and the owner of the file itself.
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise Unusable(f"{place.shown} cannot be made: {error.strerror}: {_advice(place)}") from error
 
@@ -229,15 +251,19 @@ def _engine(place: Place) -> Engine:
             f"{place.shown} needs pg8000, which is not installed ({error}): pip install 'todoku[postgresql]'"
         ) from error
     if place.file is not None:
-        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "begin", _begin)
     return engine
 
 
-def _prepare(opened: Any, _record: Any) -> None:
-    opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        opened.execute(f"PRAGMA {pragma}")
+def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    with _as_owner_of(Path(arguments[0]).parent):
+        opened = dialect.connect(*arguments, **options)
+        opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            opened.execute(f"PRAGMA {pragma}")
+        opened.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the journals as well
+        return opened
 
 
 def _begin(connection: Connection) -> None:

@@ -47,7 +47,8 @@ def test_a_record_comes_back_as_it_was_decided(tmp_path: Path) -> None:
     passed, refused, held = Decisions(tmp_path, None, lambda: NOW).read()
     assert passed[:2] == (NOW, "4jYbBq1gR6z5F")
     assert passed[2:] == (
-        "passed", "", "", "alice@hoge.example", "192.168.77.2", "alice@hoge.example", (), "<m@hoge.example>", 59, None,
+        "passed", "", "", "alice@hoge.example", "192.168.77.2", "alice@hoge.example",
+        ("carol@mailbox.example",), "<m@hoge.example>", 59, None,
     )  # fmt: skip
     assert refused[1:5] == ("", "refused", "sender_belongs", "550 5.7.1 From says bob")
     assert refused.recipients == ("carol@mailbox.example",)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,16 +88,39 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
         os.umask(old)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to somebody else")
-def test_the_file_belongs_to_whom_its_folder_belongs_to(tmp_path: Path) -> None:
-    folder = tmp_path / "agents"
-    folder.mkdir()
+@pytest.fixture
+def agents() -> Iterator[Path]:
+    """A folder of another user's, to which everybody finds the way."""
+    above = Path(tempfile.mkdtemp(prefix="todoku-"))
+    above.chmod(0o755)
+    folder = above / "agents"
+    folder.mkdir(0o700)
     os.chown(folder, 4711, 4712)
+    yield folder
+    shutil.rmtree(above)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to somebody else")
+def test_the_file_belongs_to_whom_its_folder_belongs_to(agents: Path) -> None:
+    folder = agents
     place = ledger.Place(str(folder / "ledger.sqlite3"))
     ledger.migrate(place)
     with ledger.read(ledger.open(place)) as connection:  # root looks: what it leaves behind is the owner's
         connection.execute(text("SELECT 1"))
-    assert {(file.stat().st_uid, file.stat().st_gid) for file in folder.iterdir()} == {(4711, 4712)}
+    assert {file.stat().st_uid for file in folder.iterdir()} == {4711}
+    assert os.access("/etc/shadow", os.R_OK)  # and root has its rights again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to somebody else")
+def test_a_link_in_the_agents_folder_does_not_lead_root_to_another_file(agents: Path) -> None:
+    target = agents.parent / "roots"
+    target.write_bytes(b"")
+    target.chmod(0o600)
+    (agents / "ledger.sqlite3").symlink_to(target)
+    with pytest.raises(StoreUnusableError, match="Permission denied"):
+        ledger.migrate(ledger.Place(str(agents / "ledger.sqlite3")))
+    assert target.read_bytes() == b""
+    assert target.stat().st_uid == 0
 
 
 def test_a_password_in_the_settings_is_refused_and_not_repeated() -> None:

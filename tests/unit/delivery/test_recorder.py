@@ -116,6 +116,30 @@ def test_the_gates_record_and_the_log_make_one_row_whichever_comes_first(engine:
     assert len(rows(engine, schema.recipient)) == 2
 
 
+def test_whom_it_is_on_its_way_to_is_known_before_the_first_attempt_and_an_alias_becomes_its_members(
+    engine: Engine,
+) -> None:
+    recorder = Recorder(engine)
+    passed = Decided(T, "4aaaaaaaaaaaa", "passed", "", "", "", "", "a@b.example",
+                     ("Info@hoge.example", "x@mailbox.example", "twice@hoge.example"), "", 1, None)  # fmt: skip
+    recorder.record([passed])
+    assert [(row["address"], row["state"]) for row in rows(engine, schema.recipient)] == [
+        ("info@hoge.example", "queued"), ("x@mailbox.example", "queued"), ("twice@hoge.example", "queued"),
+    ]  # fmt: skip
+    sent = attempt("4aaaaaaaaaaaa", "bob@hoge.example", "sent", "Saved", T + 1, "lmtp")
+    recorder.record([sent._replace(original="info@hoge.example")])
+    assert [row["address"] for row in rows(engine, schema.recipient)] == [
+        "x@mailbox.example", "twice@hoge.example", "bob@hoge.example",
+    ]  # fmt: skip
+    recorder.record(
+        [attempt("4aaaaaaaaaaaa", "x@mailbox.example", "sent", "250 Ok"), Removed(T + 2, "4aaaaaaaaaaaa")]
+    )
+    recorder.record([passed])  # told once more, or late: nothing comes back
+    assert [(row["address"], row["state"]) for row in rows(engine, schema.recipient)] == [
+        ("x@mailbox.example", "accepted"), ("bob@hoge.example", "delivered"),
+    ]  # fmt: skip
+
+
 def test_what_the_gate_refuses_has_its_rule_and_words(engine: Engine) -> None:
     Recorder(engine).record(
         [
@@ -230,6 +254,7 @@ _ENTRY = st.one_of(
               st.sampled_from(["sent", "deferred", "bounced", "deliverable"]), st.integers(0, 9)),
     st.builds(lambda q, at: Removed(T + at, q), _QUEUE, st.integers(0, 9)),
     st.builds(lambda q: Expired(T, q, "s"), _QUEUE),
+    st.builds(lambda q, to: Decided(T, q, "passed", "", "", "", "", "s", (to,), "", 1, None), _QUEUE, _TO),
 )  # fmt: skip
 
 
