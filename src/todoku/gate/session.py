@@ -51,6 +51,8 @@ class Surroundings:
     rules: RuleSet
     context: Callable[[], Context]  # the current one; a message keeps the one it began with
     spool: Path
+    # Told of each decision: the message, the verdict (None: it passed) and the rule that said it.
+    record: Callable[[MessageSoFar, Verdict | None, str], None] = lambda _message, _verdict, _rule: None
 
 
 class Session:
@@ -60,6 +62,8 @@ class Session:
         self._rules = surroundings.rules
         self._context = surroundings.context
         self._spool = surroundings.spool
+        self._record = surroundings.record
+        self._rule = ""  # that decided last
         self._agreement: Agreement | None = None
         self._after: dict[type, bytes] = {}  # what is said after an event that nothing is decided on
         self._leading_space = self._may_skip = False
@@ -205,6 +209,7 @@ class Session:
             log.exception("%s: the changes cannot be told to the mail server: held back", _id(message))
             self._verdict = FAILED
             return self._deliver_verdict()
+        self._record(message, None, "")
         self.close()
         return told + replies.CONTINUE
 
@@ -219,6 +224,7 @@ class Session:
         verdict = yield from self._ask(stage, message)
         if verdict is None:
             return replies.CONTINUE
+        self._record(message, verdict, self._rule)
         if stage is Stage.RCPT:
             message.recipient_refused()
         elif stage is Stage.MAIL:
@@ -235,6 +241,7 @@ class Session:
         self, stage: Stage, message: MessageSoFar
     ) -> Generator[Awaitable[Decision], Decision, Verdict | None]:
         for placed in self._rules.at[stage]:
+            self._rule = placed.name
             try:
                 answer = placed.rule(message)
                 if inspect.isawaitable(answer):
@@ -250,6 +257,8 @@ class Session:
 
     def _deliver_verdict(self) -> bytes:
         verdict = self._verdict or FAILED
+        if self._message is not None:
+            self._record(self._message, verdict, self._rule)
         self.close()
         return replies.reply_code(verdict.code, verdict.enhanced, verdict.words)
 

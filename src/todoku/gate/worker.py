@@ -18,6 +18,7 @@ from pathlib import Path
 
 from todoku.gate.connection import Connection
 from todoku.gate.context import Context
+from todoku.gate.record import Records
 from todoku.gate.rule import RuleSet
 from todoku.gate.session import Surroundings
 
@@ -39,7 +40,7 @@ class Worker:
         self._listener = listener
         self._load = load
         self._context = context
-        self._surroundings = Surroundings(rules, lambda: self._context, spool)
+        self._surroundings = Surroundings(rules, lambda: self._context, spool, Records())
         self._grace = grace
         self._connections: set[Connection] = set()
         self._opening: set[asyncio.Task[object]] = set()

@@ -56,8 +56,8 @@ WatchdogSec=60
 TimeoutStopSec=40
 UMask=0077
 MemoryMax=1G
-# Reads the settings and the directory; asks the DNS; writes below these two folders and nowhere else.
-ReadWritePaths={state} {socket_folder}
+# Reads the settings and the directory; asks the DNS; writes below these folders and nowhere else.
+ReadWritePaths={state} {socket_folder} -/var/lib/todoku/exchange
 ProtectSystem=strict
 ProtectHome={home}
 PrivateTmp=yes
@@ -194,7 +194,7 @@ def _unit(program: Program) -> str:
     needed = (_PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), program.config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
     return _UNIT.format(
-        command=" ".join(_quoted(word) for word in program.command()),
+        command=" ".join(quoted(word) for word in program.command()),
         identity=f"User={USER}\nGroup={GROUP}"
         if code_is_open
         else "# Gives its rights up itself.\nUser=root",
@@ -206,7 +206,7 @@ def _unit(program: Program) -> str:
     )
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """systemd.service(5), "Command lines": a percent sign and a dollar sign count."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if escaped != word or " " in word else word

@@ -67,6 +67,17 @@ GATE = Daemon(
     log="",
     reloads=True,
 )
+AGENT = Daemon(
+    name="todoku-agent",
+    process="todoku-agent",
+    pid_file="/var/lib/todoku/ledger/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/ledger/pid"),
+        *("--name", "todoku-agent", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
 
 
 @dataclass(frozen=True, slots=True)

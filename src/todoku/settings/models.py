@@ -194,6 +194,23 @@ class Gate(Frozen):
     )
 
 
+class Ledger(Frozen):
+    """What is kept of each message: who, to whom, when, and what became of it. Never its contents."""
+
+    database: str | None = Field(
+        None,
+        description="The PostgreSQL database that it is kept in, as postgresql:///NAME, without a password: who "
+        "connects is known by the socket, or by ~/.pgpass. A file below /var/lib/todoku unless you say otherwise.",
+        examples=["postgresql:///todoku"],
+    )
+    days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        30, description="How many days a message is remembered.", examples=[30]
+    )
+    subjects: bool = Field(
+        False, description="Whether the subjects of messages are kept as well.", examples=[False]
+    )
+
+
 class Tls(Frozen):
     """The server's own certificate, for those who connect to it."""
 
@@ -266,6 +283,7 @@ class Settings(Frozen):
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
+    ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     devices: tuple[Device, ...] = Field(
         (), description="Printers, scanners and the like that cannot log in, one [[devices]] for each."

@@ -1,0 +1,1 @@
+"""What became of every message: the log, the gate and the relay's own word, in one ledger."""

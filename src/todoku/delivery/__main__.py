@@ -1,0 +1,166 @@
+"""`python -m todoku.delivery`: the agent in the foreground, for systemd and supervisord alike."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from todoku.delivery import decisions, opener, privileges
+from todoku.delivery.agent import Agent, Task
+from todoku.delivery.decisions import Decisions
+from todoku.delivery.follow import Folder, Follower, LogFiles, Position
+from todoku.delivery.maillog import MailLog
+from todoku.delivery.record import Recorder
+from todoku.delivery.retention import DAY, forget
+from todoku.delivery.sources import DecisionSource, JournalSource, LogSource, Source
+from todoku.settings import DEFAULT_PATH, Settings, SettingsError, load
+from todoku.store import StoreError, ledger
+
+log = logging.getLogger("todoku.agent")
+
+USER = "todoku-agent"
+# Where there is a journal, its readers are this group.
+_GROUPS = ("systemd-journal",)
+_HOUR = 3600.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 stopped as told, 1 cannot work, 2 wrong usage or settings."""
+    options = _parser().parse_args(arguments)
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=stamp + "todoku-agent[%(process)d] %(levelname)s: %(message)s",
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    privileges.name_process()
+    try:
+        settings = load(options.config)
+        engine = ledger.open(ledger.Place(settings.ledger.database or str(ledger.FILE)))
+        if os.geteuid() == 0:
+            return _two_processes(options, settings, engine)
+        _note(options.pid_file, os.getpid())
+        return work(engine, settings, options, Folder(options.log) if options.log else None)
+    except (SettingsError, StoreError, privileges.CannotBecome) as error:
+        print(f"todoku-agent: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+
+
+def _two_processes(options: argparse.Namespace, settings: Settings, engine: Engine) -> int:
+    """The child gives its rights up and works; this process opens the log for it, and ends with it."""
+    privileges.import_everything()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child == 0:
+        os._exit(_child(ours, theirs, options, settings, engine))
+    theirs.close()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _frame: os.kill(child, caught))
+    if options.log:
+        opener.serve(ours, Folder(options.log))
+    _, status = os.waitpid(child, 0)
+    return max(0, os.waitstatus_to_exitcode(status))
+
+
+def _child(
+    ours: socket.socket,
+    theirs: socket.socket,
+    options: argparse.Namespace,
+    settings: Settings,
+    engine: Engine,
+) -> int:
+    code = 1
+    try:
+        ours.close()
+        privileges.drop(options.user, _GROUPS)
+        _die_with_the_parent()
+        _note(options.pid_file, os.getppid())
+        files = opener.Borrowed(theirs, options.log.name) if options.log else None
+        code = work(engine, settings, options, files)
+    except (StoreError, privileges.CannotBecome) as error:
+        print(f"todoku-agent: {error}", file=sys.stderr)
+    except BaseException:
+        log.exception("the agent ends")
+    finally:
+        logging.shutdown()
+        sys.stderr.flush()
+    return code
+
+
+def _die_with_the_parent() -> None:
+    """Nobody would restart a child alone. prctl(2): another user forgets it, so it is said after `drop`."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def work(engine: Engine, settings: Settings, options: argparse.Namespace, files: LogFiles | None) -> int:
+    """Until TERM; the exit code. Raises `StoreError`. `files` None: systemd's journal."""
+    recorder = Recorder(engine)
+    agent = Agent(recorder, _sources(recorder, files, options.exchange), _tasks(engine, settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _caught, _frame: agent.stop())
+    log.info("reading %s", files.name if files is not None else "the journal")
+    agent.run()
+    return 0
+
+
+def _sources(recorder: Recorder, files: LogFiles | None, exchange: Path) -> list[Source]:
+    found: list[Source] = []
+    if files is not None:
+        position = recorder.position(LogSource.name)
+        known = None
+        if position is not None:
+            try:
+                known = Position.of(position)
+            except ValueError:
+                log.error("the checkpoint of the log cannot be understood: it is read from its beginning")
+        found.append(LogSource(Follower(files, known), MailLog()))
+    else:
+        found.append(JournalSource(MailLog(), recorder.position(JournalSource.name)))
+    found.append(DecisionSource(Decisions(exchange, recorder.position(DecisionSource.name))))
+    return found
+
+
+def _tasks(engine: Engine, settings: Settings) -> list[Task]:
+    def forgetting() -> None:
+        forgotten = forget(engine, time.time() - settings.ledger.days * DAY)
+        if forgotten:
+            log.info(
+                "%d messages were older than %d days, and are forgotten", forgotten, settings.ledger.days
+            )
+
+    return [Task("forgetting what is too old", _HOUR, forgetting)]
+
+
+def _note(pid_file: Path | None, number: int) -> None:
+    """Puts the pid file in place, whole: whoever reads it finds a number."""
+    if pid_file is not None:
+        fresh = pid_file.with_suffix(".new")
+        fresh.write_text(f"{number}\n")
+        fresh.rename(pid_file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="todoku-agent", description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="the settings file (%(default)s)")
+    parser.add_argument("--log", type=Path, help="Postfix' log file; systemd's journal unless it is given")
+    parser.add_argument("--user", default=USER, help="whom to become when started as root (%(default)s)")
+    parser.add_argument(
+        "--exchange", type=Path, default=decisions.FOLDER, help="where the gate's records are (%(default)s)"
+    )
+    parser.add_argument("--pid-file", type=Path, help="where to write the number of the parent process")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Who may open the mail log, and can do nothing else with it: the agent's parent, for its child.
+
+Without a syslog daemon Postfix writes its log itself, for root alone. What reads it should not be root: strangers have
+their words in it. So the agent is two processes. This one keeps its rights, knows the one log (and what was rotated
+out of it), and hands out open files over a socket; the other has given its rights up, and does everything.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import BinaryIO, cast
+
+from todoku.delivery.follow import Folder, Found
+
+_LONGEST = 256  # bytes of a request: a file's name
+_ANSWER = 64 * 1024  # bytes
+_MOST = 400  # files that belong to a log
+
+
+def serve(link: socket.socket, folder: Folder) -> None:
+    """Answers until the other end is closed. A request is a file's name, or nothing for the list of files."""
+    while True:
+        try:
+            request = link.recv(_LONGEST)
+        except InterruptedError:
+            continue
+        if not request:
+            return
+        _answer(link, folder, request.decode("utf-8", "replace").strip("\n"))
+
+
+def _answer(link: socket.socket, folder: Folder, name: str) -> None:
+    try:
+        found = folder.found()[:_MOST]
+        if not name:
+            link.sendall(json.dumps([astuple(each) for each in found]).encode())
+            return
+        if name not in {each.name for each in found}:  # above all: no way out of the folder
+            raise FileNotFoundError(2, "no such log")
+        with folder.open(name) as opened:
+            socket.send_fds(link, [b"+"], [opened.fileno()])
+    except OSError as error:
+        link.sendall(json.dumps([error.errno or 0, error.strerror or str(error)]).encode() if name else b"[]")
+
+
+class Borrowed:
+    """`LogFiles` through the opener. `link` is a SOCK_SEQPACKET socket."""
+
+    def __init__(self, link: socket.socket, name: str) -> None:
+        self._link = link
+        self.name = name
+
+    def found(self) -> Sequence[Found]:
+        self._link.sendall(b"\n")
+        return [Found(*each) for each in json.loads(self._link.recv(_ANSWER))]
+
+    def open(self, name: str) -> BinaryIO:
+        self._link.sendall(name.encode()[: _LONGEST - 1] + b"\n")
+        answer, files, _, _ = socket.recv_fds(self._link, _LONGEST * 2, 1)
+        if not files:
+            number, words = json.loads(answer or b'[5, "the opener is gone"]')
+            raise OSError(number, words, name)  # OSError makes a FileNotFoundError of number 2
+        return cast(BinaryIO, io.FileIO(files[0], "r"))

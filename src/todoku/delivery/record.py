@@ -1,0 +1,206 @@
+"""What was read (from the log, from the gate) becomes rows of the ledger: in order, in one transaction together
+with how far was read. So nothing is in it twice, and nothing is missing, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+
+from todoku.delivery import states
+from todoku.delivery.entries import (
+    Active,
+    Attempt,
+    Decided,
+    Entry,
+    Expired,
+    Handed,
+    Named,
+    Noticed,
+    Rejected,
+    Removed,
+)
+from todoku.delivery.rows import MessageRow, Row, Rows
+from todoku.delivery.states import State
+from todoku.store import ledger
+from todoku.store import ledger_schema as schema
+
+_MOST_OPEN = 20_000  # messages kept in memory; more than that, and they are read from the ledger again
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A recipient's state changed. `before` is None for a new one."""
+
+    message: MessageRow
+    recipient: Row
+    before: State | None
+    now: State
+    time: float
+
+
+# Told of the changes within the transaction that makes them.
+Listener = Callable[[Connection, Sequence[Changed]], None]
+
+
+class Recorder:
+    """Writes the ledger. There must be only one at a time."""
+
+    def __init__(self, engine: Engine, listener: Listener | None = None) -> None:
+        self._engine = engine
+        self._listener = listener
+        self._rows = Rows()
+        self._changes: list[Changed] = []
+
+    def position(self, source: str) -> str | None:
+        """How far that source has been read, in its own words. Raises `StoreError`."""
+        query = select(schema.checkpoint.c.position).where(schema.checkpoint.c.source == source)
+        with ledger.read(self._engine) as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else str(found)
+
+    def record(self, entries: Sequence[Entry], positions: Mapping[str, str] = {}) -> None:
+        """All of it, or on an error nothing. Raises `StoreError`."""
+        try:
+            with ledger.write(self._engine) as connection:
+                self._rows.begin(connection, (entry.queue_id for entry in entries))
+                for entry in entries:
+                    _RECORD[type(entry)](self, entry)
+                self._rows.write(connection)
+                if self._listener is not None and self._changes:
+                    self._listener(connection, self._changes)
+                _keep(connection, positions)
+        except BaseException:
+            self._rows = Rows()  # what is in memory is not what is in the ledger
+            raise
+        finally:
+            self._changes = []
+        self._rows.written()
+        if len(self._rows.open) > _MOST_OPEN:
+            self._rows = Rows()
+
+    # -- by kind of entry
+
+    def _handed(self, entry: Handed) -> None:
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.fill("client", entry.client)
+        if entry.login:
+            message.fill("login", entry.login)
+
+    def _named(self, entry: Named) -> None:
+        self._rows.message(entry.queue_id, entry.time).fill("message_id", entry.message_id)
+
+    def _active(self, entry: Active) -> None:
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.set("sender", entry.sender.lower())  # the gate may have changed it
+        message.fill("size", entry.size)
+
+    def _attempt(self, entry: Attempt) -> None:
+        words = entry.words.removesuffix(")")
+        state = states.of_attempt(entry.service, entry.status, words)
+        if state is None:
+            return
+        message = self._rows.message(entry.queue_id, entry.time)
+        recipient = self._reached(message, entry.address, state, entry.time)
+        recipient.set("dsn", entry.dsn)
+        recipient.set("words", words)
+        if entry.original:
+            recipient.fill("original", entry.original.lower())
+            _replaced(message, entry.original.lower())
+        self._rows.attempt(recipient, entry.time, state, entry.host, entry.dsn, words)
+
+    def _noticed(self, entry: Noticed) -> None:
+        self._rows.message(entry.notice, entry.time).fill("parent", entry.queue_id)
+
+    def _expired(self, entry: Expired) -> None:
+        message = self._rows.message(entry.queue_id, entry.time)
+        for address, recipient in list(message.recipients.items()):
+            if recipient.values["state"] in states.UNSETTLED:
+                self._reached(message, address, State.EXPIRED, entry.time)
+
+    def _removed(self, entry: Removed) -> None:
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.set("removed", entry.time)
+        for address in list(message.recipients):  # an alias, or named twice: others stand for it
+            _replaced(message, address)
+
+    def _rejected(self, entry: Rejected) -> None:
+        """What the gate refuses it says itself; of what Postfix refuses, only our own people's mail is of interest."""
+        if entry.by_gate or not entry.service.startswith("submission"):
+            return
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.fill("client", entry.client)
+        message.fill("sender", entry.sender.lower())
+        message.fill("words", entry.words)
+        if entry.recipient:
+            recipient = self._reached(message, entry.recipient, State.REFUSED, entry.time)
+            recipient.set("words", entry.words)
+        if not entry.queue_id:
+            message.set("removed", entry.time)
+
+    def _decided(self, entry: Decided) -> None:
+        message = self._rows.message(entry.queue_id, entry.time)
+        message.set("gate", entry.decision)
+        for name in ("login", "client", "message_id"):
+            message.fill(name, getattr(entry, name) or None)
+        message.fill("sender", entry.sender.lower())
+        message.fill("size", entry.size or None)
+        message.fill("subject", entry.subject)
+        if entry.decision == "passed":
+            self._queued(message, entry)
+            return
+        message.set("rule", entry.rule)
+        message.set("words", entry.words)
+        for address in entry.recipients:
+            self._reached(message, address, State.REFUSED, entry.time).set("words", entry.words)
+        message.set("removed", entry.time)
+
+    def _queued(self, message: MessageRow, entry: Decided) -> None:
+        """To whom it is on its way, as far as the log has not said it yet."""
+        if message.values["removed"] is not None:
+            return
+        told = {*message.recipients, *(row.values["original"] for row in message.recipients.values())}
+        for address in entry.recipients:
+            if address.lower() not in told:
+                self._reached(message, address, State.QUEUED, entry.time)
+
+    def _reached(self, message: MessageRow, address: str, state: State, moment: float) -> Row:
+        recipient, is_new = self._rows.recipient(message, address, state, moment)
+        before = None if is_new else State(recipient.values["state"])
+        now = states.after(before, state)
+        if now is not before:
+            recipient.set("state", str(now))
+            recipient.set("since", moment)
+            self._changes.append(Changed(message, recipient, before, now, moment))
+        return recipient
+
+
+def _replaced(message: MessageRow, address: str) -> None:
+    """What was only on its way there goes by another name, which has a row of its own."""
+    row = message.recipients.get(address)
+    if row is not None and row.values["state"] == State.QUEUED:
+        row.gone = True
+
+
+def _keep(connection: Connection, positions: Mapping[str, str]) -> None:
+    if positions:
+        sources = schema.checkpoint.c.source.in_(list(positions))
+        connection.execute(delete(schema.checkpoint).where(sources))
+        rows = [{"source": source, "position": position} for source, position in positions.items()]
+        connection.execute(insert(schema.checkpoint), rows)
+
+
+_RECORD: dict[type, Callable[[Recorder, Any], None]] = {
+    Handed: Recorder._handed,
+    Named: Recorder._named,
+    Active: Recorder._active,
+    Attempt: Recorder._attempt,
+    Noticed: Recorder._noticed,
+    Expired: Recorder._expired,
+    Removed: Recorder._removed,
+    Rejected: Recorder._rejected,
+    Decided: Recorder._decided,
+}

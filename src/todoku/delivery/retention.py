@@ -1,0 +1,35 @@
+"""What is older than it may be is removed from the ledger: in small pieces, so that nobody waits for it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, delete, select
+
+from todoku.store import ledger
+from todoku.store import ledger_schema as schema
+
+_AT_ONCE = 2000  # messages in one transaction
+DAY = 86_400.0
+
+
+def forget(engine: Engine, before: float) -> int:
+    """Removes the messages that arrived before then, with all that belongs to them; how many. Raises `StoreError`.
+
+    What still waits in the queue stays until it is settled.
+    """
+    message, recipient = schema.message, schema.recipient
+    waiting = select(recipient.c.message).where(recipient.c.state.in_(("queued", "deferred")))
+    old = (
+        select(message.c.id)
+        .where(message.c.arrived < before)
+        .where(message.c.removed.is_not(None) | message.c.id.not_in(waiting))
+        .limit(_AT_ONCE)
+    )
+    forgotten = 0
+    while True:
+        with ledger.write(engine) as connection:
+            numbers = list(connection.execute(old).scalars())
+            if numbers:
+                connection.execute(delete(message).where(message.c.id.in_(numbers)))
+        forgotten += len(numbers)
+        if len(numbers) < _AT_ONCE:
+            return forgotten

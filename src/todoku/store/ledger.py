@@ -1,0 +1,284 @@
+"""The ledger's database: SQLite in a file of its own, or PostgreSQL; the same tables and the same code.
+
+A file of its own because of who writes it: the agent, which reads logs that strangers can write into, and has no
+business with the password hashes in the other one. With PostgreSQL no password is needed nor taken: who connects
+is known by the socket ("peer" in pg_hba.conf), or by what ~/.pgpass and the like hold.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from todoku.store.database import StoreError, StoreMissingError, StoreNewerError, StoreOlderError
+from todoku.store.database import StoreUnusableError as Unusable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+OWNER = "todoku-agent"
+FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
+_MIGRATIONS = Path(__file__).parent / "ledger_migrations"
+_WAIT_SECONDS = 30  # for another process's transaction
+_READS = "todoku_reads"
+_SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the ledger is: a file, or "postgresql:///NAME" (with host and user, where they are not the usual ones)."""
+
+    where: str = str(FILE)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        return None if "://" in self.where else Path(self.where)
+
+    @property
+    def shown(self) -> str:
+        return "the ledger " + re.sub("://([^:/@]*):[^@]*@", r"://\1:...@", self.where)
+
+    def url(self) -> URL:
+        """Raises StoreUnusableError when it cannot be understood."""
+        if self.file is not None:
+            return URL.create("sqlite", database=str(self.file))
+        try:
+            given = make_url(self.where)
+        except ArgumentError as error:
+            raise Unusable(f"{self.shown} is no address of a database: {error}") from error
+        if given.get_backend_name() != "postgresql" or given.password:
+            raise Unusable(f'{self.shown} has to be a file or "postgresql:///NAME", without a password')
+        url = given.set(drivername="postgresql+pg8000")
+        if not url.host:  # libpq's way to name a folder of sockets: "?host=/var/run/postgresql"
+            folder = url.query.get("host", _SOCKETS)
+            url = url.difference_update_query(["host"])
+            url = url.update_query_dict({"unix_sock": f"{folder}/.s.PGSQL.{url.port or 5432}"})
+        return url if url.username else url.set(username=_user())
+
+
+def _user() -> str:
+    """Root asks as the user whom the ledger belongs to, which pg_ident.conf has to allow: one role is enough then."""
+    if os.geteuid() == 0:
+        with suppress(KeyError):
+            return pwd.getpwnam(OWNER).pw_name
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+@contextmanager
+def _as_owner_of(folder: Path) -> Iterator[None]:
+    """Root opens and makes files here with the rights of the folder's owner, and for that owner.
+
+    The folder is the agent's, which reads what strangers write: a link that it might be made to put there must not
+    lead root anywhere. setfsuid(2) is this thread's alone, unlike seteuid(2).
+    """
+    owner = folder.stat().st_uid if folder.exists() else 0
+    if os.geteuid() != 0 or owner == 0:
+        yield
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.setfsuid(owner)
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
+
+
+def open(place: Place = Place()) -> Engine:
+    """An engine for the ledger. Raises `StoreError`, also for any schema but the wanted one."""
+    current = current_revision(place)
+    if current is None:
+        raise StoreMissingError(f"{place.shown} is not there yet: run `todoku apply` first, which makes it")
+    if current != wanted_revision():
+        _refuse_revision(place, current)
+    return _engine(place)
+
+
+def migrate(place: Place = Place()) -> None:
+    """Make the ledger, or bring it to the wanted schema: all or nothing. Raises `StoreError`.
+
+    A new file belongs to whom its folder belongs to.
+    """
+    current = current_revision(place)
+    if current is not None and current not in _known_revisions():
+        _refuse_revision(place, current)
+    if place.file is not None:
+        _make_file(place, place.file)
+    engine = _engine(place)
+    try:
+        from alembic import command
+
+        with write(engine) as connection:
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _make_file(place: Place, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _as_owner_of(file.parent):
+            # The journals beside it (-wal, -shm) get the mode and the owner of the file itself.
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise Unusable(f"{place.shown} cannot be made: {error.strerror}: {_advice(place)}") from error
+
+
+def current_revision(place: Place = Place()) -> str | None:
+    """The schema of the ledger; None when there is none yet. Raises `StoreUnusableError`."""
+    file = place.file
+    if file is not None and (not file.exists() or file.stat().st_size == 0):
+        return None
+    engine = _engine(place)
+    try:
+        with read(engine) as connection:
+            tables = inspect(connection).get_table_names()
+            if not tables:
+                return None
+            if "alembic_version" not in tables:
+                raise Unusable(f"{place.shown} is a database, but not one of Todoku's: name another one")
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    finally:
+        engine.dispose()
+
+
+def wanted_revision() -> str:
+    """The schema that this version of Todoku works with."""
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert head is not None, "the migrations are part of the package"  # noqa: S101
+    return head
+
+
+def _known_revisions() -> frozenset[str]:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic())
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
+def _refuse_revision(place: Place, current: str) -> None:
+    if current in _known_revisions():
+        raise StoreOlderError(
+            f"{place.shown} has the schema {current}, and this version of Todoku needs {wanted_revision()}: "
+            "run `todoku apply`, which migrates it and keeps what is in it"
+        )
+    raise StoreNewerError(
+        f"{place.shown} has the schema {current}, which this version of Todoku (up to {wanted_revision()}) "
+        "does not know: it was made by a later version. Install that one again"
+    )
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads: one state of everything, waiting for nobody. Raises `StoreError`."""
+    with _transaction(engine, reads=True) as connection:
+        yield connection
+
+
+@contextmanager
+def write(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed at the end, rolled back by any exception. Raises `StoreError`."""
+    with _transaction(engine, reads=False) as connection:
+        yield connection
+
+
+@contextmanager
+def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
+    try:
+        with engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
+            yield connection
+    except DBAPIError as error:
+        place = Place(_place(engine))
+        raise Unusable(
+            f"{place.shown} could not be used: {error.orig}. Nothing was changed: {_advice(place)}"
+        ) from error
+
+
+def _place(engine: Engine) -> str:
+    if engine.dialect.name == "sqlite":
+        return str(engine.url.database)
+    return f"postgresql:///{engine.url.database}"
+
+
+def _advice(place: Place) -> str:
+    if place.file is None:
+        return "look whether PostgreSQL runs, and whether this user may use that database"
+    return (
+        f"look whether the disk is full (df {place.file.parent}) or mounted read-only, and whether the file "
+        "may be used by you"
+    )
+
+
+def _engine(place: Place) -> Engine:
+    url = place.url()
+    if place.file is None:
+        options: dict[str, Any] = {}
+    else:
+        options = {
+            "poolclass": NullPool,
+            "connect_args": {"timeout": _WAIT_SECONDS, "check_same_thread": False},
+        }
+    try:
+        engine = create_engine(url, **options)
+    except ImportError as error:
+        raise Unusable(
+            f"{place.shown} needs pg8000, which is not installed ({error}): pip install 'todoku[postgresql]'"
+        ) from error
+    if place.file is not None:
+        event.listen(engine, "do_connect", _connect)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    with _as_owner_of(Path(arguments[0]).parent):
+        opened = dialect.connect(*arguments, **options)
+        opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            opened.execute(f"PRAGMA {pragma}")
+        opened.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the journals as well
+        return opened
+
+
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+__all__ = [
+    "FILE",
+    "Place",
+    "StoreError",
+    "current_revision",
+    "migrate",
+    "open",
+    "read",
+    "wanted_revision",
+    "write",
+]
