@@ -118,7 +118,7 @@ class Recorder:
     def _expired(self, entry: Expired) -> None:
         message = self._rows.message(entry.queue_id, entry.time)
         for address, recipient in list(message.recipients.items()):
-            if recipient.values["state"] in states.UNSETTLED:
+            if not recipient.gone and recipient.values["state"] in states.UNSETTLED:
                 self._reached(message, address, State.EXPIRED, entry.time)
 
     def _removed(self, entry: Removed) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
 
@@ -258,7 +258,12 @@ _ENTRY = st.one_of(
 )  # fmt: skip
 
 
+# One that left the queue, of which something is still said.
+_LATE = [Decided(T, "SHORT1", "passed", "", "", "", "", "s", ("a@x.example",), "", 1, None), Removed(T, "SHORT1")]
+
+
 @given(st.lists(st.lists(_ENTRY, max_size=8), max_size=4), st.booleans())
+@example([_LATE, [Expired(T, "SHORT1", "s")]], False)
 @settings(max_examples=60, deadline=None)
 def test_however_it_is_cut_into_transactions_and_restarted_the_rows_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[Entry]], restart: bool

@@ -10,6 +10,7 @@ from oci.dns import models
 
 from todoku.dns import lexicon_publisher, oci_auth
 from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+from todoku.dns.oci_caller import Caller
 from todoku.dns.oci_publisher import OciPublisher
 from todoku.dns.publisher import ChangedMeanwhile, Publisher, PublisherFailed, Replacement
 
@@ -22,7 +23,7 @@ def publisher(side: Side) -> OciPublisher:
     details = models.CreateZoneDetails(name=ZONE, compartment_id=side.config.compartment)
     side.zones().create_zone(details)
     client = side.zones(retry_strategy=oci_auth.patience(oci_auth.sdk()))
-    return OciPublisher(client, side.config.compartment)
+    return OciPublisher(client, side.config.compartment, Caller(oci_auth.sdk(), side.sdk_config()))
 
 
 def replace(publisher: Publisher, name: str, type_: str, *after: str) -> None:
