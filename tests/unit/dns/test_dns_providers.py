@@ -10,7 +10,9 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from todoku.dns import namecheap, zonefile
-from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+from todoku.dns.lexicon_account import Account
+from todoku.dns.lexicon_publisher import LexiconPublisher
+from todoku.dns.lookups import Lookups
 from todoku.dns.publisher import ChangedMeanwhile, Listing, Published, PublisherFailed, Replacement
 from todoku.settings.outside import Dns
 
@@ -56,6 +58,10 @@ class Api:
         return fromstring(f'<r {space}><DomainDNSSetHostsResult IsSuccess="true"/></r>')  # noqa: S314
 
 
+def nothing(name: str, type_: str) -> bool:
+    return False
+
+
 class Namecheap:
     def __init__(self, hosts: list[dict[str, str]]) -> None:
         self.client = Api(hosts)
@@ -69,7 +75,7 @@ def sent(provider: Namecheap) -> set[tuple[str, str, str]]:
 
 def test_namecheap_gets_all_hosts_back_with_one_changed() -> None:
     provider = Namecheap(HOSTS)
-    namecheap.replace(provider, ZONE, SPF)
+    namecheap.replace(provider, ZONE, SPF, has_records=nothing)
     assert sent(provider) == {
         ("@", "TXT", "proof=1"), ("@", "TXT", "v=spf1 a -all"), ("www", "URL301", "https://x.example"),
     }  # fmt: skip
@@ -79,7 +85,7 @@ def test_namecheap_gets_all_hosts_back_with_one_changed() -> None:
 
 def test_namecheap_is_told_that_there_are_mx_records_else_it_drops_them() -> None:
     provider = Namecheap(HOSTS)
-    namecheap.replace(provider, ZONE, MX)
+    namecheap.replace(provider, ZONE, MX, has_records=nothing)
     assert provider.client.sent["EmailType"] == "MX"
     assert ("@", "MX", "mx.hoge.example.") in sent(provider)
     assert len(sent(provider)) == 4
@@ -88,7 +94,7 @@ def test_namecheap_is_told_that_there_are_mx_records_else_it_drops_them() -> Non
 def test_namecheap_records_that_its_api_would_lose_stop_the_change() -> None:
     provider = Namecheap([*HOSTS, {"Name": "_sip._tls", "Type": "SRV", "Address": "x", "TTL": "60"}])
     with pytest.raises(PublisherFailed, match=r"SRV.*manual"):
-        namecheap.replace(provider, ZONE, MX)
+        namecheap.replace(provider, ZONE, MX, has_records=nothing)
     assert provider.client.sent == {}
 
 
@@ -133,12 +139,12 @@ def test_no_secret_gets_into_a_message_or_a_representation(tmp_path: Path) -> No
 
 def test_a_provider_that_does_not_exist_is_named() -> None:
     with pytest.raises(PublisherFailed, match="no provider nosuchprovider"):
-        LexiconPublisher(Account("nosuchprovider", {"a": "b"}), 60).look(ZONE, ZONE, "MX")
+        LexiconPublisher(Account("nosuchprovider", {"a": "b"}), 60, Lookups(())).look(ZONE, ZONE, "MX")
 
 
 def test_a_provider_without_its_options_says_what_it_lacks() -> None:
     with pytest.raises(PublisherFailed, match="powerdns refused or failed"):
-        LexiconPublisher(Account("powerdns", {"auth_token": "x"}), 60).look(ZONE, ZONE, "MX")
+        LexiconPublisher(Account("powerdns", {"auth_token": "x"}), 60, Lookups(())).look(ZONE, ZONE, "MX")
 
 
 def test_a_zone_is_listed_once_for_many_questions_and_again_after_a_change() -> None:
