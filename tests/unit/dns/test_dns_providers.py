@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
+from internet import Internet
 
-from todoku.dns import namecheap, zonefile
+from todoku.dns import lexicon_publisher, namecheap, zonefile
 from todoku.dns.lexicon_account import Account
 from todoku.dns.lexicon_publisher import LexiconPublisher
-from todoku.dns.lookups import Lookups
+from todoku.dns.lookups import Lookups, Server
 from todoku.dns.publisher import ChangedMeanwhile, Listing, Published, PublisherFailed, Replacement
+from todoku.dns.rfc2136 import Key, Rfc2136
 from todoku.settings.outside import Dns
 
 ZONE = "hoge.example"
@@ -195,3 +198,29 @@ def test_a_zone_file_is_one_that_name_servers_read() -> None:
     soa = f"{ZONE}. 60 IN SOA ns a 1 2 3 4 5\n{ZONE}. 60 IN NS ns\n"
     zone: Any = dns.zone.from_text(text + soa, relativize=False, origin=f"{ZONE}.")
     assert b"".join(zone[f"t._domainkey.{ZONE}."].rdatasets[0][0].strings) == ("k" * 300 + '";\\').encode()
+
+
+def test_what_took_too_long_is_told_to_stop_and_changes_nothing_afterwards() -> None:
+    stopped, seen = threading.Event(), []
+
+    def slow(stop: threading.Event) -> None:
+        seen.append(stop.wait(10))
+        stopped.set()
+
+    with pytest.raises(TimeoutError):
+        lexicon_publisher._bounded(slow, 0.05)
+    assert stopped.wait(5)
+    assert seen == [True]
+    provider = Namecheap(HOSTS)
+    with pytest.raises(PublisherFailed, match="too late"):
+        namecheap.replace(provider, ZONE, SPF, has_records=nothing, go_on=lambda: False)
+    assert provider.client.sent == {}
+
+
+def test_a_name_server_that_is_down_is_asked_once_and_named() -> None:
+    world = Internet(silent={"198.51.100.1"})
+    server = Server("ns.hoge.example", "198.51.100.1")
+    publisher = Rfc2136(server, Key("todoku", "hmac-sha256", b"x"), world.lookups())
+    with pytest.raises(PublisherFailed, match=r"ns\.hoge\.example port 53 does not answer"):
+        publisher.zone_of(f"a.b.c.d.{ZONE}")
+    assert len(world.asked) == 1
