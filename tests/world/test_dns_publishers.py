@@ -21,7 +21,8 @@ from name_servers import ADDRESS, API, to_port
 from todoku.dns import spf_cost
 from todoku.dns.client import Names
 from todoku.dns.guard import FewChanges
-from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+from todoku.dns.lexicon_account import Account
+from todoku.dns.lexicon_publisher import LexiconPublisher
 from todoku.dns.lookups import Lookups, Server, spf_resolve
 from todoku.dns.merging import Merge
 from todoku.dns.oci_caller import Caller
@@ -104,7 +105,7 @@ def powerdns(tmp_path: Path) -> Iterator[Served]:
     with name_servers.powerdns(tmp_path, token, ZONE, ZONE_FILE, port=PORT):
         account = _account(tmp_path, "powerdns", f"auth_token={token}\npdns_server=http://127.0.0.1:{API}\n")
         lookups = Lookups((ADDRESS,), send=to_port(PORT))
-        yield Served(Names(LexiconPublisher(account, 300), lookups, Outputs(), (ZONE,), patience=5))
+        yield Served(Names(LexiconPublisher(account, 300, lookups), lookups, Outputs(), (ZONE,), patience=5))
 
 
 def _account(folder: Path, provider: str, options: str) -> Account:
@@ -146,7 +147,7 @@ def oracle_by_lexicon(tenancy: Tenancy, tmp_path: Path) -> Served:
     described = tenancy.world.described["cloud"]
     options = f"auth_config_file={described['config_file']}\nauth_profile={described['profile']}\n"
     options += f"auth_region={tenancy.config['region']}\n"  # else it asks us-ashburn-1
-    return _world_serves(LexiconPublisher(_account(tmp_path, "oci", options), 300))
+    return _world_serves(LexiconPublisher(_account(tmp_path, "oci", options), 300, Lookups.of_system()))
 
 
 def _world_serves(publisher: Publisher) -> Served:
@@ -327,7 +328,7 @@ def test_a_wrong_token_is_refused_and_never_shown(powerdns: Served) -> None:
         "powerdns", {"auth_token": "wrong-token-0123", "pdns_server": f"http://127.0.0.1:{API}"}
     )
     with pytest.raises(PublisherFailed, match="credential file") as failed:
-        LexiconPublisher(account, 300).look(ZONE, ZONE, "MX")
+        LexiconPublisher(account, 300, Lookups(())).look(ZONE, ZONE, "MX")
     assert "wrong-token" not in str(failed.value)
     assert failed.value.__cause__ is None
 

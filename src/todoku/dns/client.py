@@ -71,9 +71,10 @@ def _publisher(settings: Settings, lookups: Lookups) -> Publisher:
 
             return Rfc2136.of(dns, lookups)
         case "lexicon":
-            from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+            from todoku.dns.lexicon_account import Account
+            from todoku.dns.lexicon_publisher import LexiconPublisher
 
-            return LexiconPublisher(Account.of(dns), dns.ttl)
+            return LexiconPublisher(Account.of(dns), dns.ttl, lookups)
         case "oci":
             from todoku.dns.oci_publisher import OciPublisher
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from todoku.dns import text
 from todoku.dns.lookups import Answer, Lookups, NotFound, Status, Zone
 
 _BESIDE = ("MX", "TXT", "A", "AAAA", "NS")
@@ -94,7 +95,7 @@ def _split(name: str, type_: str, answers: Sequence[Answer]) -> list[Trouble]:
     said = {tuple(sorted(answer.values)): answer.server for answer in answers if answer.usable}
     if len(said) < 2:
         return []
-    listed = "; ".join(f"{server}: {', '.join(values) or 'nothing'}" for values, server in said.items())
+    listed = "; ".join(f"{server}: {text.listed(values) or 'nothing'}" for values, server in said.items())
     return [
         Trouble(
             "split",

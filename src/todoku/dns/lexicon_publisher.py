@@ -11,14 +11,13 @@ Nothing of lexicon is called through its client, which looks names up in a downl
 from __future__ import annotations
 
 import importlib
-import ipaddress
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from todoku.dns import namecheap
+from todoku.dns.lexicon_account import Account
+from todoku.dns.lookups import Lookups
 from todoku.dns.publisher import (
     ChangedMeanwhile,
     Found,
@@ -28,9 +27,7 @@ from todoku.dns.publisher import (
     PublisherFailed,
     Replacement,
 )
-from todoku.dns.secret import SecretError, private_text
 from todoku.dns.text import encoded, plain, presentation
-from todoku.settings.outside import Dns
 
 T = TypeVar("T")
 
@@ -61,39 +58,13 @@ class Provider(Protocol):
     ) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A provider and the options that it wants: user names, tokens, addresses."""
-
-    provider: str
-    options: Mapping[str, str] = field(repr=False)
-
-    @staticmethod
-    def of(settings: Dns) -> Account:
-        """From the settings; reads the credential file. Raises PublisherFailed."""
-        assert settings.provider and settings.credential_file, "the rules require them"  # noqa: S101
-        try:
-            text = private_text(settings.credential_file)
-        except SecretError as error:
-            raise PublisherFailed(f"the DNS provider's credential: {error}") from None
-        options = _options(text, settings.provider, str(settings.credential_file))
-        _refuse_cleartext(options, str(settings.credential_file))
-        return Account(settings.provider, options)
-
-    def hide(self, message: str) -> str:
-        """`message` without any of the options' values: addresses in messages can contain tokens."""
-        for value in sorted(self.options.values(), key=len, reverse=True):
-            if len(value) >= 6:
-                message = message.replace(value, "***")
-        return message
-
-
 class LexiconPublisher(Publisher):
     """A zone at a provider that dns-lexicon knows."""
 
-    def __init__(self, account: Account, ttl: int) -> None:
+    def __init__(self, account: Account, ttl: int, lookups: Lookups) -> None:
         self._account = account
         self._ttl = ttl
+        self._lookups = lookups
         self._listing = Listing(self._fetch)
 
     def look(self, zone: str, name: str, type_: str) -> Found:
@@ -108,6 +79,9 @@ class LexiconPublisher(Publisher):
     def apply(self, zone: str, replacement: Replacement) -> None:
         with self._listing.lock(zone):
             self._listing.forget(zone)
+            if self._account.provider == "namecheap":
+                self._replace_all(zone, replacement)  # reads by itself, and has few requests a minute
+                return
             there = self._listing.found(zone, replacement.name, replacement.type)
             if sorted(there.values) != sorted(record.value for record in replacement.before):
                 raise ChangedMeanwhile(replacement.name, replacement.type)
@@ -116,14 +90,35 @@ class LexiconPublisher(Publisher):
             finally:
                 self._listing.forget(zone)
 
+    def _replace_all(self, zone: str, replacement: Replacement) -> None:
+        def has(name: str, type_: str) -> bool:
+            answer = self._lookups.resolve(name, type_)
+            if not answer.usable:
+                raise PublisherFailed(
+                    f"whether {name} has {type_} records, which would be lost, cannot be told: try again"
+                )
+            return bool(answer.values)
+
+        def run(provider: Provider, stop: threading.Event) -> None:
+            namecheap.replace(
+                provider,
+                zone,
+                replacement,
+                has_records=has,
+                go_on=lambda: not stop.is_set(),
+                sleep=_until(stop),
+            )
+
+        try:
+            self._with(zone, replacement.common_ttl, run, log_in=False)
+        finally:
+            self._listing.forget(zone)
+
     def _carry_out(self, zone: str, replacement: Replacement, there: Found) -> None:
-        if self._account.provider == "namecheap":
-            self._with(zone, replacement.common_ttl, lambda p: namecheap.replace(p, zone, replacement))
-            return
         gone = {record.value for record in replacement.remove}
         remove = [record for record in there.records if record.value in gone]
 
-        def run(provider: Provider) -> None:
+        def run(provider: Provider, stop: threading.Event) -> None:
             steps: list[Callable[[], object]] = [
                 lambda value=value: self._create(provider, zone, replacement, value)  # type: ignore[misc]
                 for value in replacement.add
@@ -134,6 +129,8 @@ class LexiconPublisher(Publisher):
             ]
             # New before old: if we are cut off in between, nothing is lost. A name has only one CNAME.
             for step in (removals + steps) if replacement.type == "CNAME" else (steps + removals):
+                if stop.is_set():  # it was told that it took too long: nothing may change behind the back
+                    return
                 step()
 
         self._with(zone, replacement.common_ttl, run)
@@ -162,17 +159,27 @@ class LexiconPublisher(Publisher):
         return content.split()[-1] if type_ == "MX" and name in _PREFERENCE_APART else content
 
     def _fetch(self, zone: str) -> tuple[Published, ...]:
-        records = self._with(zone, self._ttl, lambda provider: provider.list_records())
+        if self._account.provider == "namecheap":
+            return self._with(
+                zone,
+                self._ttl,
+                lambda provider, stop: namecheap.listed(provider, zone, _until(stop)),
+                log_in=False,
+            )
+        records = self._with(zone, self._ttl, lambda provider, _stop: provider.list_records())
         return tuple(_published(record, zone) for record in records)
 
-    def _with(self, zone: str, ttl: int, use: Callable[[Any], T]) -> T:
-        """What `use` returns for a provider that is logged in. Raises PublisherFailed."""
+    def _with(
+        self, zone: str, ttl: int, use: Callable[[Any, threading.Event], T], *, log_in: bool = True
+    ) -> T:
+        """What `use` returns for a provider; it ends by itself when the event is set. Raises PublisherFailed."""
 
-        def run() -> T:
+        def run(stop: threading.Event) -> T:
             provider = _provider(self._account, zone, ttl)
-            provider.authenticate()
+            if log_in:
+                provider.authenticate()
             try:
-                return use(provider)
+                return use(provider, stop)
             finally:
                 provider.cleanup()
 
@@ -259,49 +266,15 @@ def _number(value: object) -> int:
         return 0
 
 
-def _options(text: str, provider: str, file: str) -> dict[str, str]:
-    """The KEY=VALUE lines of a credential file. Values are kept byte for byte."""
-    options: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        if not equals or not key.strip():
-            raise PublisherFailed(f"{file}, line {number}: has to be KEY=VALUE, as in auth_token=...")
-        # As an option of lexicon's command (--auth-token) or as its variable (LEXICON_NAMECHEAP_AUTH_TOKEN).
-        name = key.strip().lower().lstrip("-").replace("-", "_").removeprefix(f"lexicon_{provider}_")
-        options[name] = value
-    if not options:
-        raise PublisherFailed(f"{file} is empty: write the options of {provider} as KEY=VALUE lines")
-    return options
-
-
-def _refuse_cleartext(options: Mapping[str, str], file: str) -> None:
-    for name, value in options.items():
-        parts = urlsplit(value) if value.lower().startswith("http://") else None
-        if parts is not None and not _is_this_machine(parts.hostname or ""):
-            raise PublisherFailed(
-                f"{file}: {name} begins with http://, so that the credential would cross the network readable: "
-                "write https://"
-            )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _bounded(call: Callable[[], T], seconds: float) -> T:
-    """What `call` returns; raises TimeoutError after `seconds`, and leaves it to itself then."""
+def _bounded(call: Callable[[threading.Event], T], seconds: float) -> T:
+    """What `call` returns; raises TimeoutError after `seconds`, sets the event and leaves it to itself then."""
     result: list[T] = []
     raised: list[BaseException] = []
+    stop = threading.Event()
 
     def run() -> None:
         try:
-            result.append(call())
+            result.append(call(stop))
         except BaseException as error:
             raised.append(error)
 
@@ -309,7 +282,17 @@ def _bounded(call: Callable[[], T], seconds: float) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
+        stop.set()
         raise TimeoutError
     if raised:
         raise raised[0]
     return result[0]
+
+
+def _until(stop: threading.Event) -> Callable[[float], None]:
+    """A sleep that ends early when `stop` is set."""
+
+    def sleep(seconds: float) -> None:
+        stop.wait(seconds)
+
+    return sleep

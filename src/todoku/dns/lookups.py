@@ -8,6 +8,7 @@ back is a typed answer, never an exception: a server that is silent or lame is a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ import dns.rrset
 from todoku.dns import text
 
 TIMEOUT = 3.0  # seconds for one question to one server
+SPF_SECONDS = 20.0  # for all look-ups of one record: what receivers have to allow at least (RFC 7208 4.6.4)
 _MOST_SERVERS = 6
 _PAYLOAD = 1232  # bytes; what passes everywhere without fragments (DNS flag day 2020)
 _CHAIN = 8  # CNAMEs followed
@@ -84,7 +86,15 @@ Send = Callable[[dns.message.Message, str, int, float], dns.message.Message]
 
 def send(query: dns.message.Message, address: str, port: int, timeout: float) -> dns.message.Message:
     """Ask over UDP, and over TCP when the answer does not fit."""
-    answer, _ = dns.query.udp_with_fallback(query, address, timeout, port)
+    answer, _ = dns.query.udp_with_fallback(
+        # Whatever else arrives at our port meanwhile, forged or mangled, is not waited for and not believed.
+        query,
+        address,
+        timeout,
+        port,
+        ignore_unexpected=True,
+        ignore_errors=True,
+    )
     return answer
 
 
@@ -250,13 +260,17 @@ def _name(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower()
 
 
-def spf_resolve(lookups: Lookups) -> Callable[[str, str], tuple[str, ...]]:
-    """The look-up that `spf_cost` wants: through the resolver; raises LookupError when it does not answer."""
+def spf_resolve(lookups: Lookups, seconds: float = SPF_SECONDS) -> Callable[[str, str], tuple[str, ...]]:
+    """The look-up that `spf_cost` wants: through the resolver. Raises LookupError when it does not answer, and when
+    all look-ups together take longer than `seconds`."""
+    deadline = time.monotonic() + seconds
 
     def resolve(name: str, type_: str) -> tuple[str, ...]:
+        if time.monotonic() > deadline:
+            raise LookupError(f"{text.short(name)} {type_}: more than {seconds:g} s for the whole record")
         answer = lookups.resolve(name, type_)
         if not answer.usable:
-            raise LookupError(f"{name} {type_}: {answer.status.value}")
+            raise LookupError(f"{text.short(name)} {type_}: {answer.status.value}")
         return answer.values
 
     return resolve

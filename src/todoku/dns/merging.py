@@ -8,10 +8,12 @@ rule for what happens to one that is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 from todoku.dns import dmarc, spf
 from todoku.dns.problems import DmarcProblem, RecordProblem, SpfProblem
+from todoku.dns.text import short
 
 
 class Merge(StrEnum):
@@ -65,12 +67,13 @@ def _merged(
     if len(mine) == 2:
         # An earlier run may have ended between publishing the merged record and removing the one before.
         for old, new in (mine, mine[::-1]):
-            if merge(old, wanted) == new:
-                return new
+            with suppress(RecordProblem):  # that there are two of them is worse, and told below
+                if merge(old, wanted) == new:
+                    return new
     if len(mine) > 1:
-        listed = " and ".join(f'"{text}"' for text in mine)
+        quoted = " and ".join(f'"{short(text)}"' for text in mine[:3])
         raise type(problem)(
-            f"there are {len(mine)} {problem} records at one name, {listed}: receivers then ignore all of them. "
+            f"there are {len(mine)} {problem} records at one name, {quoted}: receivers then ignore all of them. "
             "Write into one what is right, and remove the others"
         )
     return merge(mine[0] if mine else None, wanted)

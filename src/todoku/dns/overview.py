@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from todoku.dns import diagnosis
 from todoku.dns.client import Names
+from todoku.dns.merging import Merge
 from todoku.dns.records import RecordSet
 from todoku.dns.resources import RecordSetResource, Unknown
 from todoku.dns.text import presentation
@@ -69,6 +70,12 @@ def row(client: Names, record: RecordSet) -> Row:
     view = diagnosis.examine(client.lookups, seen.name, record.type, seen.wanted)
     remarks += [trouble.text for trouble in view.troubles]
     in_place = sorted(seen.values) == sorted(seen.wanted)
+    if in_place and record.merge is Merge.SPF:
+        # It was affordable when it was published; what it includes belongs to others, and grows.
+        try:
+            resource.require_affordable(seen, client)
+        except LookFailed as error:
+            remarks.append(str(error))
     visible = in_place and view.shows(seen.wanted)
     state = State.RIGHT if visible else State.UNSEEN if in_place else State.MISSING
     if state is State.MISSING and any(value not in seen.wanted for value in seen.values):

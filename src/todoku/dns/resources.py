@@ -11,13 +11,13 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from todoku.dns import diagnosis, lookups, spf_cost
+from todoku.dns import diagnosis, lookups, spf, spf_cost
 from todoku.dns.client import Names
 from todoku.dns.merging import Merge, conflict, settle
 from todoku.dns.problems import RecordProblem
 from todoku.dns.publisher import Found, Published, PublisherFailed, Replacement
 from todoku.dns.records import RecordSet
-from todoku.dns.text import fits, plain, presentation
+from todoku.dns.text import fits, listed, plain, presentation
 from todoku.plan.outputs import Reference
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NeedsPerson, NotYet, Resource
 
@@ -78,7 +78,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
         if sorted(seen.values) == sorted(seen.wanted):
             self._require_visible(seen, client)
         elif self.record.merge is Merge.SPF:
-            self._require_affordable(seen, client)
+            self.require_affordable(seen, client)
         return seen
 
     def compare(self, client: Names) -> Seen | Unknown:
@@ -147,7 +147,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
         except RecordProblem as error:
             raise LookFailed(f"{name}: {error}") from error
         if conflict(self.record.merge, wanted, found.values) and not self.force:
-            there = ", ".join(presentation(type_, value) for value in found.values)
+            there = listed([presentation(type_, value) for value in found.values])
             raise NeedsPerson(
                 f"conflict: {name} {type_} is {there}, which somebody decided before Todoku came. Wanted is "
                 f"{', '.join(presentation(type_, value) for value in wanted)} ({self.why}). Change it yourself, or "
@@ -158,9 +158,8 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
     def _replacement(self, seen: Seen) -> Replacement:
         return Replacement(seen.name, self.record.type, seen.there, seen.wanted, self.record.ttl)
 
-    def _require_affordable(self, seen: Seen, client: Names) -> None:
-        from todoku.dns import spf
-
+    def require_affordable(self, seen: Seen, client: Names) -> None:
+        """Raises LookFailed when the SPF record that is wanted needs more look-ups than receivers make."""
         record = next(value for value in seen.wanted if spf.is_spf(value))
         try:
             spf_cost.require_affordable(record, seen.name, lookups.spf_resolve(client.lookups))

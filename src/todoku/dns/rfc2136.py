@@ -26,7 +26,7 @@ import dns.xfr
 import dns.zone
 
 from todoku.dns import questions
-from todoku.dns.lookups import Lookups, Server
+from todoku.dns.lookups import Lookups, Server, Status
 from todoku.dns.publisher import ChangedMeanwhile, Found, Published, Publisher, PublisherFailed, Replacement
 from todoku.dns.secret import SecretError, private_text
 from todoku.dns.text import of_rdata, presentation
@@ -89,6 +89,11 @@ class Rfc2136(Publisher):
             answer = self._lookups.ask(self._server, candidate, "SOA")
             if answer.values and answer.cname is None:
                 return candidate
+            if answer.status is Status.SILENT:
+                raise PublisherFailed(
+                    f"{self._server.name} port {self._server.port} does not answer: look whether it is up, and whether "
+                    "this machine reaches it"
+                )
             candidate = candidate.partition(".")[2]
         return None
 

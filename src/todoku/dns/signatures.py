@@ -15,7 +15,7 @@ from todoku.dns.client import Names
 from todoku.dns.diagnosis import dnssec
 from todoku.dns.publisher import PublisherFailed
 from todoku.dns.resources import RecordSetResource, Unknown, known_values
-from todoku.plan.resource import Change, LookFailed, NeedsPerson, Resource
+from todoku.plan.resource import Change, NeedsPerson, Resource
 
 _WORKERS = 8
 
@@ -35,7 +35,7 @@ class SignaturesHold(Resource[Names, Set[str]]):
         return "much of the world checks DNSSEC, and finds nothing in a zone whose signatures do not hold"
 
     def look(self, client: Names) -> Set[str]:
-        """The zones that are in order. Raises NeedsPerson, LookFailed."""
+        """The zones that are in order. Raises NeedsPerson."""
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="dns") as pool:
             found = pool.map(lambda resource: _zone(resource, client), self.records)
             zones = sorted({zone for zone in found if zone is not None})
@@ -59,8 +59,8 @@ def _zone(resource: RecordSetResource, client: Names) -> str | None:
         return None
     try:
         return client.zone(known[0])
-    except PublisherFailed as error:
-        raise LookFailed(str(error)) from error
+    except PublisherFailed:
+        return None  # the record itself says so
 
 
 def _troubles(zone: str, client: Names) -> list[str]:

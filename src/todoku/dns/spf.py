@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Network, IPv6Network, NetmaskValueError
 
 from todoku.dns.problems import SpfProblem
+from todoku.dns.text import short
 
 VERSION = "v=spf1"
 
@@ -72,7 +73,7 @@ def is_spf(text: str) -> bool:
 def parse(text: str) -> Record:
     """The record that `text` is. Raises SpfProblem, which quotes the term that is wrong."""
     if not is_spf(text):
-        raise SpfProblem(f'"{_short(text)}" is not an SPF record: it has to begin with "{VERSION} "')
+        raise SpfProblem(f'"{short(text)}" is not an SPF record: it has to begin with "{VERSION} "')
     terms = tuple(_term(word) for word in text[len(VERSION) :].split(" ") if word)
     for name in ("redirect", "exp"):
         if sum(term.modifier and term.name == name for term in terms) > 1:
@@ -171,7 +172,7 @@ def _is_domain(value: str) -> bool:
 
 def _wrong(word: str, why: str) -> SpfProblem:
     return SpfProblem(
-        f'the SPF record has the term "{_short(word)}", which receivers refuse: {why}. Correct it where the '
+        f'the SPF record has the term "{short(word)}", which receivers refuse: {why}. Correct it where the '
         "record is published"
     )
 
@@ -179,8 +180,3 @@ def _wrong(word: str, why: str) -> SpfProblem:
 def _tail(term: Term) -> str:
     """The CIDR lengths of an `a` or `mx` term."""
     return term.text.partition("/")[2] if term.name in _WITH_CIDR else ""
-
-
-def _short(text: str) -> str:
-    shown = text if len(text) <= 80 else text[:77] + "..."
-    return "".join(c if c.isprintable() else "?" for c in shown)

@@ -8,6 +8,7 @@ dots, quotes, and TXT cut into strings of at most 255 bytes. Everything converts
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import dns.exception
 import dns.rdata
@@ -16,6 +17,7 @@ import dns.rdatatype
 
 _LONGEST_STRING = 255  # bytes, RFC 1035 3.3
 _LONGEST_NAME = 253  # characters, RFC 1035 3.1: 255 bytes on the wire
+_SHORT, _MANY = 80, 5  # what is quoted of others in messages: characters, values
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|([^"\s]+)', re.DOTALL)
 _ESCAPE = re.compile(r"\\(\d{3}|.)", re.DOTALL)
 
@@ -73,6 +75,18 @@ def relative(name: str, zone: str) -> str:
 def within(name: str, zone: str) -> bool:
     """Whether `name` is the zone or below it."""
     return name == zone or name.endswith(f".{zone}")
+
+
+def short(text: str) -> str:
+    """What somebody else wrote, for a message: one line of bounded length that no terminal obeys."""
+    shown = text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+    return "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def listed(values: Sequence[str]) -> str:
+    """Several such, of which there may be many."""
+    more = [f"and {len(values) - _MANY} more"] if len(values) > _MANY else []
+    return ", ".join([*map(short, values[:_MANY]), *more])
 
 
 def fits(name: str) -> bool:

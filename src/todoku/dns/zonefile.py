@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from todoku.dns.publisher import Replacement
-from todoku.dns.text import presentation, relative
+from todoku.dns.text import presentation, relative, short
 from todoku.plan.resource import Entry
 
 
@@ -66,7 +66,7 @@ def instructions(zone: str, replacement: Replacement) -> str:
     lines = [f"{what} has to be entered by hand, in the zone {zone}:"]
     for record in replacement.remove:
         lines.append(
-            f"  replace or remove: {replacement.type} {relative(replacement.name, zone)}  {record.value}"
+            f"  replace or remove: {replacement.type} {relative(replacement.name, zone)}  {short(record.value)}"
         )
     for value in replacement.add:
         form = paste(zone, replacement.name, replacement.type, value, replacement.common_ttl)

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
+from internet import Internet
 
-from todoku.dns import namecheap, zonefile
-from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+from todoku.dns import lexicon_publisher, namecheap, zonefile
+from todoku.dns.lexicon_account import Account
+from todoku.dns.lexicon_publisher import LexiconPublisher
+from todoku.dns.lookups import Lookups, Server
 from todoku.dns.publisher import ChangedMeanwhile, Listing, Published, PublisherFailed, Replacement
+from todoku.dns.rfc2136 import Key, Rfc2136
 from todoku.settings.outside import Dns
 
 ZONE = "hoge.example"
@@ -56,6 +61,10 @@ class Api:
         return fromstring(f'<r {space}><DomainDNSSetHostsResult IsSuccess="true"/></r>')  # noqa: S314
 
 
+def nothing(name: str, type_: str) -> bool:
+    return False
+
+
 class Namecheap:
     def __init__(self, hosts: list[dict[str, str]]) -> None:
         self.client = Api(hosts)
@@ -69,7 +78,7 @@ def sent(provider: Namecheap) -> set[tuple[str, str, str]]:
 
 def test_namecheap_gets_all_hosts_back_with_one_changed() -> None:
     provider = Namecheap(HOSTS)
-    namecheap.replace(provider, ZONE, SPF)
+    namecheap.replace(provider, ZONE, SPF, has_records=nothing)
     assert sent(provider) == {
         ("@", "TXT", "proof=1"), ("@", "TXT", "v=spf1 a -all"), ("www", "URL301", "https://x.example"),
     }  # fmt: skip
@@ -79,7 +88,7 @@ def test_namecheap_gets_all_hosts_back_with_one_changed() -> None:
 
 def test_namecheap_is_told_that_there_are_mx_records_else_it_drops_them() -> None:
     provider = Namecheap(HOSTS)
-    namecheap.replace(provider, ZONE, MX)
+    namecheap.replace(provider, ZONE, MX, has_records=nothing)
     assert provider.client.sent["EmailType"] == "MX"
     assert ("@", "MX", "mx.hoge.example.") in sent(provider)
     assert len(sent(provider)) == 4
@@ -88,7 +97,7 @@ def test_namecheap_is_told_that_there_are_mx_records_else_it_drops_them() -> Non
 def test_namecheap_records_that_its_api_would_lose_stop_the_change() -> None:
     provider = Namecheap([*HOSTS, {"Name": "_sip._tls", "Type": "SRV", "Address": "x", "TTL": "60"}])
     with pytest.raises(PublisherFailed, match=r"SRV.*manual"):
-        namecheap.replace(provider, ZONE, MX)
+        namecheap.replace(provider, ZONE, MX, has_records=nothing)
     assert provider.client.sent == {}
 
 
@@ -133,12 +142,12 @@ def test_no_secret_gets_into_a_message_or_a_representation(tmp_path: Path) -> No
 
 def test_a_provider_that_does_not_exist_is_named() -> None:
     with pytest.raises(PublisherFailed, match="no provider nosuchprovider"):
-        LexiconPublisher(Account("nosuchprovider", {"a": "b"}), 60).look(ZONE, ZONE, "MX")
+        LexiconPublisher(Account("nosuchprovider", {"a": "b"}), 60, Lookups(())).look(ZONE, ZONE, "MX")
 
 
 def test_a_provider_without_its_options_says_what_it_lacks() -> None:
     with pytest.raises(PublisherFailed, match="powerdns refused or failed"):
-        LexiconPublisher(Account("powerdns", {"auth_token": "x"}), 60).look(ZONE, ZONE, "MX")
+        LexiconPublisher(Account("powerdns", {"auth_token": "x"}), 60, Lookups(())).look(ZONE, ZONE, "MX")
 
 
 def test_a_zone_is_listed_once_for_many_questions_and_again_after_a_change() -> None:
@@ -189,3 +198,29 @@ def test_a_zone_file_is_one_that_name_servers_read() -> None:
     soa = f"{ZONE}. 60 IN SOA ns a 1 2 3 4 5\n{ZONE}. 60 IN NS ns\n"
     zone: Any = dns.zone.from_text(text + soa, relativize=False, origin=f"{ZONE}.")
     assert b"".join(zone[f"t._domainkey.{ZONE}."].rdatasets[0][0].strings) == ("k" * 300 + '";\\').encode()
+
+
+def test_what_took_too_long_is_told_to_stop_and_changes_nothing_afterwards() -> None:
+    stopped, seen = threading.Event(), []
+
+    def slow(stop: threading.Event) -> None:
+        seen.append(stop.wait(10))
+        stopped.set()
+
+    with pytest.raises(TimeoutError):
+        lexicon_publisher._bounded(slow, 0.05)
+    assert stopped.wait(5)
+    assert seen == [True]
+    provider = Namecheap(HOSTS)
+    with pytest.raises(PublisherFailed, match="too late"):
+        namecheap.replace(provider, ZONE, SPF, has_records=nothing, go_on=lambda: False)
+    assert provider.client.sent == {}
+
+
+def test_a_name_server_that_is_down_is_asked_once_and_named() -> None:
+    world = Internet(silent={"198.51.100.1"})
+    server = Server("ns.hoge.example", "198.51.100.1")
+    publisher = Rfc2136(server, Key("todoku", "hmac-sha256", b"x"), world.lookups())
+    with pytest.raises(PublisherFailed, match=r"ns\.hoge\.example port 53 does not answer"):
+        publisher.zone_of(f"a.b.c.d.{ZONE}")
+    assert len(world.asked) == 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from internet import Internet
 
+from todoku.dns import overview
 from todoku.dns.client import Names
 from todoku.dns.guard import FewChanges, refusal
 from todoku.dns.manual import Manual
@@ -139,6 +140,21 @@ def test_spf_that_would_need_too_many_look_ups_is_refused_before_anything_change
     with pytest.raises(LookFailed, match=r"11 look-ups \(at most 10\)"):
         RecordSetResource(SPF).look(names)
     assert shelf.applied == []
+
+
+def test_an_spf_record_whose_includes_have_grown_is_told_by_the_check(names: Names, shelf: Shelf) -> None:
+    shelf.put(ZONE, "TXT", "v=spf1 include:relay.example include:news.example -all")
+    terms = " ".join(f"exists:%{{i}}.n{number}.example" for number in range(9))
+    shelf.world.zone(
+        "news.example", {("news.example", "TXT"): [f'"v=spf1 {terms[: terms.rindex(" ")]} -all"']}
+    )
+    row = overview.row(names, SPF)
+    assert row.right, row
+    shelf.world.zone("news.example", {("news.example", "TXT"): [f'"v=spf1 {terms} -all"']})
+    row = overview.row(names, SPF)
+    assert (row.state, row.right) == (overview.State.RIGHT, False)
+    assert "11 look-ups (at most 10)" in row.remarks[0]
+    assert "include:news.example: 10" in row.remarks[0]
 
 
 def test_an_mx_that_points_elsewhere_waits_for_a_person(names: Names, shelf: Shelf) -> None:
