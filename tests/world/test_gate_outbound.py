@@ -114,6 +114,45 @@ def test_a_sender_that_the_relay_does_not_know_is_told_what_to_do(
     world.read(bob, "inside")
 
 
+RECEIPT = """From: {author}
+To: {to}
+Subject: {subject}
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=disposition-notification; boundary="b"
+
+--b
+Content-Type: text/plain
+
+Your message was displayed.
+--b
+Content-Type: message/disposition-notification
+
+Final-Recipient: rfc822;{author}
+Disposition: manual-action/MDN-sent-manually; displayed
+--b--
+"""
+
+
+def test_a_read_receipt_which_has_no_sender_leaves_with_one_and_arrives(world: World) -> None:
+    def receipt(author: str, subject: str, to: str) -> Reply:
+        with world.submission(world.alice) as smtp:
+            assert smtp.say("MAIL FROM:<>").code == 250
+            assert smtp.say(f"RCPT TO:<{to}>").code == 250
+            return smtp.message(RECEIPT.format(author=author, to=to, subject=subject))
+
+    assert receipt(world.alice.address, "Read: offer", world.carol).code == 250
+    arrived = world.wait_for("Read: offer")
+    assert arrived.judged["dmarc"]["result"] == "pass"
+    assert arrived.judged["header_from"] == world.alice.address
+    assert f"from=<bounces@{world.domain}>" in world.log()
+    # inside, it stays without one, so that nothing answers it
+    assert receipt(world.alice.address, "Read: memo", world.bob.address).code == 250
+    assert world.read(world.bob, "Read: memo")["Return-Path"] == "<>"
+    refused = receipt(world.bob.address, "Read: forged", world.carol)
+    assert refused.code == 550, refused
+    assert f"From says {world.bob.address}" in refused.text
+
+
 # --- what it looks like ---
 
 

@@ -14,10 +14,14 @@ import pytest
 from conftest import World, wait
 
 from todoku.rehearsal.dialogue import Dialogue
+from todoku.rehearsal.internet_plan import STATE
+from todoku.rehearsal.outside import Letter, compose
+from todoku.rehearsal.plan_file import read
 
 PID_FILE = Path("/var/lib/todoku/gate/pid")
 LOG = Path("/var/log/supervisor")
 PROGRAM = "todoku-gate"
+PLAN = STATE / "internet.json"
 
 
 def parent() -> int:
@@ -224,3 +228,49 @@ def test_an_apply_takes_notice_of_a_gate_that_is_down(world: World) -> None:
     changed = world.apply()["changed"]
     assert "service:todoku-gate" in changed
     wait_until_served(world)
+
+
+def memory(pid: int) -> int:
+    """Proportional set size in bytes: what processes share counts once."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+@pytest.mark.slow  # 200 MiB through Postfix and DKIM
+def test_twenty_large_signed_messages_at_once_stay_under_300_mib_in_all_workers_together(
+    world: World,
+) -> None:
+    content = compose(
+        Letter(world.dave, (world.bob.address,), "ten MiB", ("x" * 76 + "\n") * 136_170), read(PLAN)
+    )
+    assert len(content) > 10 * 1024 * 1024
+    replies: list[str] = []
+
+    def deliver() -> None:
+        with world.port_25() as smtp:
+            smtp.be_patient(120)
+            reply = None
+            for _ in range(3):  # on a machine that is too slow to check all of them in time: 451
+                smtp.say(f"MAIL FROM:<{world.dave}>")
+                smtp.say(f"RCPT TO:<{world.bob.address}>")
+                smtp.say("DATA")
+                smtp.send(content + b".\r\n", shown="ten MiB")
+                reply = smtp.reply()
+                if reply.code != 451:
+                    break
+            replies.append(str(reply))
+
+    threads = [threading.Thread(target=deliver) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, sum(map(memory, (parent(), *workers()))))
+        time.sleep(0.05)
+    assert [reply[:3] for reply in replies] == ["250"] * 20, replies
+    print(f"at most {most / 1024 / 1024:.0f} MiB in {len(workers())} workers and their parent")
+    assert 0 < most < 300 * 1024 * 1024
+    wait(lambda: world.count(world.bob, "ten MiB") == 20, "all of them", 60)

@@ -27,7 +27,7 @@ from todoku.gate.resolver import DnsTrouble, Lookup
 from todoku.gate.resolver import Found as Answer
 
 MOST_SIGNATURES = 8  # looked at in one message
-LARGE = 1024 * 1024  # messages above this are checked one at a time: dkimpy needs several times their size
+LARGE = 1024 * 1024  # bodies above this are checked one at a time: dkimpy needs several times their size
 _large = threading.Lock()
 _judged: ContextVar[str] = ContextVar("the queue id of the message in question", default="NOQUEUE")
 log = logging.getLogger("todoku.gate")
@@ -76,6 +76,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What DKIM needs to know: the header block as it arrived; the body, of `size` bytes, read when it is its turn."""
+
+    header: bytes
+    body: Callable[[], bytes]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """What SPF needs to know."""
 
@@ -87,7 +96,7 @@ class Envelope:
 def evaluate(
     envelope: Envelope,
     domains: tuple[str, ...],
-    content: Callable[[], bytes] | None,
+    content: Content | None,
     lookup: Lookup,
     deadline: float,
     queue_id: str | None = None,
@@ -198,30 +207,46 @@ def check_spf(envelope: Envelope, lookup: Lookup) -> Spf:
 # -- DKIM
 
 
-def check_dkim(content: Callable[[], bytes], lookup: Lookup, deadline: float) -> tuple[Dkim, ...]:
+def check_dkim(content: Content, lookup: Lookup, deadline: float) -> tuple[Dkim, ...]:
     """Each signature of the message, the first `MOST_SIGNATURES` of them."""
-    message = content()
-    if len(message) <= LARGE:
-        return _signatures(message, lookup)
+    if content.size <= LARGE:
+        return _signatures(content, lookup)
     if not _large.acquire(timeout=max(0.0, deadline - time.monotonic())):
         return (Dkim("temperror", "", "", ""),)
     try:
-        return _signatures(message, lookup)
+        return _signatures(content, lookup)
     finally:
         _large.release()
 
 
-def _signatures(message: bytes, lookup: Lookup) -> tuple[Dkim, ...]:
+def _signatures(content: Content, lookup: Lookup) -> tuple[Dkim, ...]:
     try:
-        fields = [value for name, value in dkim.DKIM(message).headers if name.lower() == b"dkim-signature"]
+        headers, _ = dkim.rfc822_parse(content.header)
     except dkim.MessageFormatError:  # what is no message has no signature either
         return ()
+    fields = [value for name, value in headers if name.lower() == b"dkim-signature"]
+    if not fields:
+        return ()
+    message = _Message(headers, content.body())
     return tuple(
         _signature(message, index, value, lookup) for index, value in enumerate(fields[:MOST_SIGNATURES])
     )
 
 
-def _signature(message: bytes, index: int, value: bytes, lookup: Lookup) -> Dkim:
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """As dkimpy has it, which would make a list of all the body's lines first."""
+
+    headers: list[list[bytes]]
+    body: bytes
+
+    def verify(self, index: int, key: Callable[..., bytes | None]) -> bool:
+        verifier = dkim.DKIM()
+        verifier.headers, verifier.body = self.headers, self.body
+        return bool(verifier.verify(idx=index, dnsfunc=key))
+
+
+def _signature(message: _Message, index: int, value: bytes, lookup: Lookup) -> Dkim:
     try:
         tags = dkim.util.parse_tag_value(value)
     except dkim.util.InvalidTagValueList:
@@ -237,7 +262,7 @@ def _signature(message: bytes, index: int, value: bytes, lookup: Lookup) -> Dkim
         if tags.get(b"a", b"").lower() == b"rsa-sha1":
             result = "permerror"  # RFC 8301 3.1: nobody may rely on it any more
         else:
-            passed = dkim.DKIM(message).verify(idx=index, dnsfunc=key)
+            passed = message.verify(index, key)
             # RFC 8601 2.7.1: a key that is not there is a permanent error, a signature that is wrong a failure.
             result = "pass" if passed else "fail" if any(keys) else "permerror"
     except DnsTrouble:

@@ -34,6 +34,9 @@ SERVICE_ID = f"service:{GATE.name}"
 UNIT = f"/etc/systemd/system/{GATE.name}.service"
 SECTION = f"/etc/supervisor/conf.d/{GATE.name}.conf"
 
+# mallopt(3): what large messages took goes back to the system at once. Else each thread keeps its own.
+_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
+
 _PACKAGE = Path(todoku.__file__).parent
 _CODE = ("gate", "settings")  # the rooms that it runs
 
@@ -48,6 +51,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 {identity}
+Environment={environment}
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
@@ -93,6 +97,7 @@ _SECTION = """\
 ; Written by Todoku. Changes made here are replaced.
 [program:{name}]
 command={command}
+environment={environment}
 directory=/
 umask=077
 autostart=true
@@ -183,6 +188,7 @@ def _starter(facts: Facts, program: Program) -> RenderedFile | None:
         content = _SECTION.format(
             name=GATE.name,
             command=shlex.join(program.command()).replace("%", "%%"),
+            environment=",".join(f'{name}="{value}"' for name, value in _ENVIRONMENT.items()),
         )
         return RenderedFile(SECTION, content)
     return None
@@ -195,6 +201,7 @@ def _unit(program: Program) -> str:
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
     return _UNIT.format(
         command=" ".join(quoted(word) for word in program.command()),
+        environment=" ".join(f"{name}={value}" for name, value in _ENVIRONMENT.items()),
         identity=f"User={USER}\nGroup={GROUP}"
         if code_is_open
         else "# Gives its rights up itself.\nUser=root",

@@ -83,7 +83,7 @@ class Authentication:
         return authentication.evaluate(
             authentication.Envelope(message.client.address, message.client.helo, message.sender),
             authentication.author_domains(froms),
-            (lambda: _as_arrived(message)) if signed else None,
+            _as_arrived(message) if signed else None,
             Bounded(ask, until),
             until,
             message.queue_id,
@@ -138,8 +138,9 @@ def _only_returns(message: MessageSoFar, settings: Settings) -> bool:
     )
 
 
-def _as_arrived(message: MessageSoFar) -> bytes:
-    return b"".join((message.headers.raw_as_arrived(), b"\r\n", *message.body.chunks()))
+def _as_arrived(message: MessageSoFar) -> authentication.Content:
+    header, body = message.headers.raw_as_arrived(), message.body
+    return authentication.Content(header + b"\r\n", body.read, body.size)
 
 
 evaluated = Authentication()

@@ -1,8 +1,8 @@
-"""Outbound: mail without a sender (bounces, answers that programs give) gets one that the relay takes.
+"""Outbound: mail without a sender (bounces, read receipts, answers that programs give) gets one that the relay takes.
 
 The relay knows approved senders only, and nobody can approve "<>". The sender becomes bounces@, which the
 postmaster reads: what fails once more ends there and is not bounced again. A From that is not ours is replaced as
-well, its address shown in the name.
+well, its address shown in the name; that of somebody who logged in has to belong to the login as ever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from todoku.gate.message import MessageSoFar
 def made_approvable(message: MessageSoFar) -> Decision:
     """Asked before the rules about senders."""
     settings = message.context.settings
-    if settings is None or message.sender or origin(message) is not Origin.HOST or not outside(message):
+    if settings is None or message.sender or not outside(message):
+        return PASS
+    came_from = origin(message)
+    if came_from is Origin.LOGIN:
+        return Change([ChangeSender(srs.plain(settings.domains[0].name))])
+    if came_from is not Origin.HOST:
         return PASS
     sender = srs.plain(settings.domains[0].name)
     froms = message.headers.all("From")

@@ -28,7 +28,9 @@ def sender_belongs(message: MessageSoFar) -> Decision:
         if message.context.site.is_own(written):
             return PASS
         return Refuse(550, "5.7.1", f"From says {written}, which is not in {_our_domains(message)}")
-    used = {"The envelope sender is": message.sender, "From says": written, "Sender says": on_behalf}
+    # Without one, as read receipts are, it has got bounces@ where it leaves (null_sender).
+    envelope = message.sender if message.sender_given else None
+    used = {"The envelope sender is": envelope, "From says": written, "Sender says": on_behalf}
     for where, address in used.items():
         if address is not None and message.login not in message.context.senders.logins(address):
             return Refuse(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -34,11 +34,12 @@ class Spending:
     def __init__(self, tell: Tell = notices.tell_later) -> None:
         self._tell = tell
 
-    async def __call__(self, message: MessageSoFar) -> Decision:
+    def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         """Only recipients outside count: what stays here costs nothing and spreads nothing."""
         came_from = origin(message)
-        if came_from is Origin.WORLD:
-            return PASS
+        return PASS if came_from is Origin.WORLD else self._counted(message, came_from)
+
+    async def _counted(self, message: MessageSoFar, came_from: Origin) -> Decision:
         verdict = await self._spend(message, came_from)
         if verdict:
             return verdict

@@ -306,9 +306,20 @@ def test_a_from_of_ours_stays() -> None:
     assert ask(made_approvable, answer) == Change([ChangeSender("bounces@hoge.example")])
 
 
+def test_a_receipt_of_somebody_who_logged_in_gets_a_sender_and_keeps_its_from() -> None:
+    receipt = mail(
+        ("From", " dave@outside.example"),
+        sender="",
+        to=("x@outside.example",),
+        macros={"auth_authen": "alice"},
+    )
+    assert ask(made_approvable, receipt) == Change([ChangeSender("bounces@hoge.example")])
+
+
 @pytest.mark.parametrize(
     ("sender", "to", "macros"),
     [
+        ("", "alice@hoge.example", {"auth_authen": "alice"}),
         ("", "alice@hoge.example", HOST),  # stays here: the null sender is right
         ("alice@hoge.example", "dave@outside.example", HOST),
         ("", "dave@outside.example", {}),  # from the world: not ours to change
