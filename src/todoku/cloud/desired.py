@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from todoku.cloud import permissions
@@ -43,6 +44,48 @@ class Around:
 def connect(settings: Settings, outputs: Outputs) -> Cloud:
     """The client for these settings. Asks nothing yet. Raises ValueError without a [cloud] table."""
     return Cloud(open_api(access_of(settings)), outputs)
+
+
+def anew(client: Cloud) -> Cloud:
+    """A client with the same connections that remembers nothing, and has retry tokens of its own."""
+    return Cloud(client.api, client.outputs)
+
+
+def ask_ahead(settings: Settings, client: Cloud) -> None:
+    """Begin to ask the cloud for all that a plan looks at, while others compute what they want."""
+    cloud = settings.cloud
+    if cloud is None:
+        return
+
+    def keys(name: str) -> None:
+        domain = client.email_domain(name)
+        if domain is not None:
+            client.all_dkims(domain)
+
+    def people(cloud: CloudSettings) -> None:
+        user, group = client.user(cloud.user), client.group(cloud.group)
+        if user is not None:
+            client.smtp_credentials(user)
+        if user is not None and group is not None:
+            client.is_member(user, group)
+
+    asks: list[Callable[[], object]] = [
+        *(partial(keys, domain.name) for domain in settings.domains),
+        client.senders,
+        client.all_return_paths,
+        client.regions,
+        client.smtp_host,
+    ]
+    if cloud.manage_iam:
+        asks += [
+            partial(people, cloud),
+            partial(client.group, cloud.group),
+            partial(client.policies, cloud.compartment),
+            lambda: client.policies(client.api.tenancy),
+            client.compartment_name,
+            client.identity_domains,
+        ]
+    client.ask_ahead(asks)
 
 
 def relay_of(settings: Settings, login: Callable[[], RelayCredential]) -> Relay:
