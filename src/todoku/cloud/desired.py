@@ -13,7 +13,7 @@ from typing import Any
 
 from todoku.cloud import permissions
 from todoku.cloud.client import Cloud
-from todoku.cloud.dkim import DkimActive, DkimResource, DkimRetired
+from todoku.cloud.dkim import DkimActive, DkimResource, DkimRetired, look_at
 from todoku.cloud.domain import EmailDomainResource
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.iam import GroupResource, MembershipResource, PolicyResource, UserResource
@@ -23,6 +23,7 @@ from todoku.cloud.return_path import ReturnPathActive, ReturnPathResource
 from todoku.cloud.sdk_api import access_of, open_api
 from todoku.cloud.senders import SenderResource, SendersUnneeded, SenderUsable, domain_of, unneeded
 from todoku.cloud.smtp_credential import SmtpCredentialResource, Store, UnusedCredentials
+from todoku.cloud.values import ACTIVE
 from todoku.plan.outputs import Outputs
 from todoku.settings import RelayCredential, Settings
 from todoku.settings.outside import Cloud as CloudSettings
@@ -126,6 +127,7 @@ def notes(settings: Settings, client: Cloud, addresses: Sequence[str] = ()) -> t
         lambda: _region_note(settings.relay.region, client),
         lambda: _host_note(settings, client),
         lambda: _unneeded_note(settings, client, addresses),
+        lambda: _unsigned_note(settings, client),
     )
     for look in looks:
         try:
@@ -271,3 +273,16 @@ def _unneeded_note(settings: Settings, client: Cloud, addresses: Sequence[str]) 
         return []
     names = ", ".join(sender.address for sender in gone)
     return [f"not needed any more: the approved senders {names}; `todoku apply --prune` deletes them"]
+
+
+def _unsigned_note(settings: Settings, client: Cloud) -> list[str]:
+    """Mail can leave already, and receivers may judge it before the key signs."""
+    told = []
+    for domain in settings.domains:
+        key = look_at(domain.name, client).keys.current
+        if key is not None and key.state != ACTIVE and any(each.state == ACTIVE for each in client.senders()):
+            told.append(
+                f"no DKIM key signs for {domain.unicode} yet: mail that is sent now may fail DMARC, so a policy of "
+                "quarantine or reject should wait until it does"
+            )
+    return told

@@ -147,6 +147,20 @@ def test_what_others_made_is_used_and_never_changed(tenancy):
     assert not any(operation.startswith("delete") for operation in api.calls)
 
 
+def test_mail_that_nobody_signs_yet_is_pointed_out(tenancy):
+    def told():
+        return [each for each in notes(tenancy.settings, cloud(tenancy.api)) if "may fail DMARC" in each]
+
+    assert told() == []  # there is nothing yet
+    outcome = tenancy.apply()
+    assert len(told()) == 1
+    assert any("it may fail DMARC" in one.reason for one in outcome.waits)
+    tenancy.hour_passes()
+    tenancy.api.dkim_seen = tenancy.api.path_seen = True
+    tenancy.apply()
+    assert told() == []
+
+
 def test_senders_that_are_not_needed_are_told_of_and_removed_only_on_request(tenancy):
     tenancy.apply(addresses=["alice@hoge.example"])
     tenancy.hour_passes()
