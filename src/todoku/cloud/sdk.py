@@ -127,15 +127,8 @@ class Sdk:
 
     def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:
         """All that a list operation has, page by page. Raises CloudError."""
-        # Not by oci.pagination: it imports the SDK for Object Storage, which takes a tenth of a second.
-        found: list[Any] = []
-        page: dict[str, str] = {}
-        while True:
-            response = self._translated(attempt, lambda: method(*args, **kwargs, **page))  # noqa: B023 - called now
-            found += getattr(response.data, "items", response.data)
-            if not response.next_page:
-                return found
-            page = {"page": response.next_page}
+        pages = self.oci.pagination.list_call_get_all_results
+        return list(self._translated(attempt, lambda: pages(method, *args, **kwargs).data))
 
     def _translated(self, attempt: Attempt, ask: Any) -> Any:
         exceptions = self.oci.exceptions
