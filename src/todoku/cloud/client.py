@@ -233,6 +233,8 @@ class Cloud:
             if error.trouble is not Trouble.UNKNOWN_CALLER:
                 raise
             self._strangers.append(error)
+            if self._strangers[0] is error:
+                raise
             raise self._strangers[0] from error
 
     def _unless_denied(self, kind: str, ask: Callable[[], T], otherwise: T) -> T:

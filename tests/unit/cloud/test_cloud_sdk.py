@@ -216,3 +216,35 @@ def test_several_threads_ask_only_once(organisation):
         thread.join()
 
     assert organisation.side.switch()["rest_seen"]["operations"].get("list_senders") == 1
+
+
+def test_that_this_is_no_instance_is_found_out_once_and_told(side, monkeypatch):
+    # Where there is no metadata service, asking for it takes a while, and some thirty resources want to know.
+    import oci
+
+    signer = oci.auth.signers.InstancePrincipalsSecurityTokenSigner
+    monkeypatch.setattr(signer, "METADATA_URL_BASE", "http://127.0.0.1:1/opc/v2")
+    tried = []
+    make = signer.__init__
+    monkeypatch.setattr(signer, "__init__", lambda self, **more: (tried.append(self), make(self, **more))[1])
+    client = Organisation(side, auth="instance_principal").client()
+    for ask in (client.senders, client.regions, client.senders):
+        with pytest.raises(CloudError, match=r"only on an instance of Oracle's cloud.*cloud.auth"):
+            ask()
+    assert len(tried) == 1
+
+
+def test_what_refuses_our_key_is_told_in_the_same_words_whatever_was_asked(organisation, tmp_path):
+    config = organisation.side.config.config_file
+    text = config.read_text()
+    wrong = ":".join(["00"] * 16)
+    config.write_text(
+        "\n".join(f"fingerprint={wrong}" if "finger" in line else line for line in text.splitlines())
+    )
+    client = organisation.client()
+    told = set()
+    for ask in (client.email_domains, client.senders, client.regions):
+        with pytest.raises(CloudError, match="does not accept the API key") as caught:
+            ask()
+        told.add(str(caught.value))
+    assert len(told) == 1
