@@ -9,7 +9,7 @@ needs a primary e-mail address, and how that is refused, was seen in reports of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,10 +174,12 @@ class Scim:
         _need_schema(call, USER)
         name = call.text("userName", longest=100)
         emails = call.body.get("emails")
-        primary = [e for e in emails or [] if isinstance(e, dict) and e.get("primary") is True]
+        known = emails if isinstance(emails, list) else []
+        primary = [e for e in known if isinstance(e, dict) and e.get("primary") is True]
         if not primary or "@" not in str(primary[0].get("value")):
             raise ApiError(400, "user.primaryEmailNotSpecified", "The primary email must be specified.")
-        family = (call.body.get("name") or {}).get("familyName")
+        name_parts = call.body.get("name")
+        family = name_parts.get("familyName") if isinstance(name_parts, dict) else None
         if not isinstance(family, str) or not family:
             raise invalid("Missing required attribute(s): name.familyName")
         self._must_be_new(self.tenancy.users, "User", name, domain)
@@ -191,10 +193,10 @@ class Scim:
         _need_schema(call, GROUP)
         name = call.text("displayName", longest=100)
         self._must_be_new(self.tenancy.groups, "Group", name, domain)
-        group = Group(**self._common(call, name, "group", domain))
-        if call.body.get("members"):
-            self._add_members(group, domain, call.body["members"])
-        return self._made(call, self.tenancy.groups.put(group), domain)
+        members = self._users(call.body.get("members") or [], domain)
+        group = self.tenancy.groups.put(Group(**self._common(call, name, "group", domain)))
+        self._add_members(group, members)
+        return self._made(call, group, domain)
 
     def create_credential(self, call: Call) -> Answer:
         """The only answer that has the password."""
@@ -212,7 +214,8 @@ class Scim:
 
     def _common(self, call: Call, name: str, kind: str, domain: IdentityDomain) -> dict[str, Any]:
         now = self.clock.now()
-        tags = (call.body.get(TAGS) or {}).get("freeformTags") or []
+        tagged = call.body.get(TAGS)
+        tags = tagged.get("freeformTags") if isinstance(tagged, dict) else None
         return {
             "id": ocid(kind),
             "compartment": self.tenancy.plan.tenancy,
@@ -220,7 +223,7 @@ class Scim:
             "description": call.text("description", required=False, longest=400),
             "created": now,
             "ready": now,
-            "freeform_tags": {tag["key"]: tag["value"] for tag in tags},
+            "freeform_tags": _tags(tags or []),
             "domain": domain.name,
         }
 
@@ -242,7 +245,7 @@ class Scim:
             entry.capabilities["canUseSmtpCredentials"] = value in (True, "true")
         elif path == "members" and word == "add" and isinstance(entry, Group):
             self._require(call.principal, "use", "users", domain)
-            self._add_members(entry, domain, value)
+            self._add_members(entry, self._users(value, domain))
         elif (found := _MEMBER.fullmatch(path)) and word == "remove" and isinstance(entry, Group):
             self._require(call.principal, "use", "users", domain)
             self._remove_member(entry, self._by_id(self.tenancy.users, found[1], domain))
@@ -251,13 +254,16 @@ class Scim:
         else:
             raise invalid(f"cannot {word} {path!r}")
 
-    def _add_members(self, group: Group, domain: IdentityDomain, members: Any) -> None:
+    def _users(self, members: Any, domain: IdentityDomain) -> list[User]:
+        """Those that a list of members means."""
         if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
             raise invalid("members has to be a list of objects")
-        for each in members:
-            if each.get("type") != "User":
-                raise invalid("members.type has to be User")
-            user = self._by_id(self.tenancy.users, str(each.get("value")), domain)
+        if not all(each.get("type") == "User" for each in members):
+            raise invalid("members.type has to be User")
+        return [self._by_id(self.tenancy.users, str(each.get("value")), domain) for each in members]
+
+    def _add_members(self, group: Group, users: Iterable[User]) -> None:
+        for user in users:
             if user.id not in (member.user for member in self._shapes.memberships(group)):
                 now = self.clock.now()
                 member = Membership(
@@ -281,6 +287,13 @@ def _need_schema(call: Call, schema: str) -> None:
     schemas = call.body.get("schemas")
     if not isinstance(schemas, list) or schema not in schemas:
         raise invalid(f"Missing required attribute(s): schemas, with {schema}")
+
+
+def _tags(tags: Any) -> dict[str, str]:
+    try:
+        return {str(tag["key"]): str(tag["value"]) for tag in tags}
+    except (TypeError, KeyError):
+        raise invalid("freeformTags has to be a list of objects with key and value") from None
 
 
 def _number(call: Call, name: str, default: int) -> int:
