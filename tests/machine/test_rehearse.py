@@ -159,6 +159,19 @@ def test_settings_whose_records_a_person_or_a_provider_publishes_are_rehearsed(t
     assert done.stdout.splitlines()[-1] == "SPF PASS  DKIM PASS  DMARC PASS"
 
 
+def test_an_instance_whose_sending_user_is_in_another_identity_domain_is_rehearsed(tmp_path: Path) -> None:
+    config = tmp_path / "todoku.toml"
+    config.write_text(
+        'hostname = "mx.kaisha.example"\naddresses = "203.0.113.10"\npostmaster = "info@kaisha.example"\n'
+        '[[domains]]\nname = "kaisha.example"\n[relay]\nregion = "ap-tokyo-1"\n'
+        '[cloud]\ncompartment = "ocid1.compartment.oc1..aaaaaaaamine"\nauth = "instance_principal"\n'
+        'identity_domain = "Staff"\n[dns]\npublisher = "oci"\n'
+    )
+    done = _rehearse("--config", str(config))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "SPF PASS  DKIM PASS  DMARC PASS"
+
+
 def test_a_relay_password_of_every_punctuation_character_reaches_the_relay(tmp_path: Path) -> None:
     config = tmp_path / "todoku.toml"
     config.write_text(

@@ -91,7 +91,16 @@ def _changes(world: World) -> int:
 
 
 def test_a_storm_of_429_is_waited_out(world: World, emptied: Tenancy) -> None:
-    world.relay(rest={"status": 429, "count": 10})
+    world.relay(rest={"status": 429, "count": 25})
     world.apply()
-    assert world.relay()["rest_seen"]["statuses"]["429"] == 10
+    assert world.relay()["rest_seen"]["statuses"]["429"] == 25
+    settle(world)
+
+
+def test_a_service_that_has_trouble_for_a_moment_is_asked_again(world: World, emptied: Tenancy) -> None:
+    # 500 and 503 leave open whether it was done: it is looked for before it is asked for again.
+    for status in (500, 503):
+        world.relay(rest={"status": status, "count": 8})
+        world.apply()
+        assert world.relay()["rest_seen"]["statuses"][str(status)] == 8
     settle(world)

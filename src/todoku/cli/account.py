@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from todoku.cli import cloud_parts
 from todoku.cli import people as shared
 from todoku.cli.context import USAGE, fail, print_json
 from todoku.cli.people import Json, directory, note, refuse, say
@@ -152,7 +154,9 @@ def add_address(
 ) -> None:
     """Give an account a further address: to receive with, and to send as."""
     with directory(ctx, "adding an address", as_json=as_json) as people:
-        _tell(people, people.add_address(account, address), as_json=as_json)
+        made = people.add_address(account, address)
+        notes = cloud_parts.not_approved(people.people().settings, [address])
+        _tell(people, made, as_json=as_json, notes=notes)
 
 
 @address_app.command("remove")
@@ -237,7 +241,7 @@ def _typed(login: str) -> str:
 
 def _tell_added(people: Directory, made: Account, shown: str | None, *, as_json: bool) -> None:
     everybody = people.people()
-    notes = list(everybody.remarks())
+    notes = [*everybody.remarks(), *cloud_parts.not_approved(everybody.settings, made.addresses)]
     if (old := people.mail_folder(made)) and not made.is_system and _exists(old):
         notes.append(f"{old} holds mail of an earlier account of that name, which now is this account's")
     if as_json:
@@ -255,13 +259,16 @@ def _tell_added(people: Directory, made: Account, shown: str | None, *, as_json:
         note(each)
 
 
-def _tell(people: Directory, account: Account, *, as_json: bool) -> None:
+def _tell(people: Directory, account: Account, *, as_json: bool, notes: Sequence[str] = ()) -> None:
     if as_json:
-        print_json({"ok": True, "account": shared.account_json(account, people.people())})
+        shown = shared.account_json(account, people.people())
+        print_json({"ok": True, "account": shown, "notes": list(notes)})
         return
     from todoku.directory import addresses
 
     say(f"{account.login} now has {', '.join(addresses.shown(each) for each in account.addresses)}.")
+    for each in notes:
+        note(each)
 
 
 def _removed_json(gone: Removed, remarks: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from todoku.cli.context import USAGE, fail, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from typing import NoReturn
 
     from todoku.cloud.client import Cloud
@@ -80,6 +81,19 @@ def cloud(settings: Settings) -> Cloud:
     if settings.cloud is None:
         fail("the settings have no [cloud] table, so Todoku makes nothing in the cloud: add one", USAGE)
     return connect(settings, Outputs())
+
+
+def not_approved(settings: Settings, addresses: Iterable[str], file: Path | None = None) -> tuple[str, ...]:
+    """A note for each of `addresses` that the relay does not take mail from, as the last `todoku apply` saw it."""
+    from todoku.host.relay_senders import approved
+
+    if settings.cloud is None or (known := approved(file)) is None:
+        return ()
+    lacking = [a for a in addresses if not {a.lower(), f"@{a.lower().rpartition('@')[2]}"} & known]
+    return tuple(
+        f"the relay takes no mail from {address} yet: `todoku apply` approves it as a sender"
+        for address in lacking
+    )
 
 
 def domains(context_settings: Settings, wanted: str | None) -> Iterator[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from todoku.plan.outputs import Outputs
+    from todoku.cloud.client import Cloud
+    from todoku.cloud.probe import Relay
     from todoku.plan.resource import Item
     from todoku.plan.show import Worlds
     from todoku.plan.stages import Stage
@@ -27,32 +28,75 @@ class Wishes:
     force: bool = False  # replace DNS records that are somebody else's, and change much of a zone at once
 
 
-def stages(settings: Settings, wishes: Wishes | None = None, config: Path | None = None) -> Sequence[Stage]:
-    """The stages for `settings`, which are in the file `config`; each is called when the one before it is in place."""
-    from todoku.host.desired import stages as host
-    from todoku.plan.outputs import Outputs
-    from todoku.settings import DEFAULT_PATH
+class Desired:
+    """What the settings, which are in the file `config`, want in this run of the program."""
 
-    wishes = wishes or Wishes()
-    cloud = settings.cloud
-    given_out = frozenset({f"smtp-credential:{cloud.user}"}) if cloud and cloud.manage_iam else frozenset()
-    packages, rest = host(settings, credential_after=given_out, config=(config or DEFAULT_PATH).absolute())
-    outputs = Outputs()
-    return [packages, lambda: [*rest(), *_cloud(settings, wishes, outputs), *_dns(settings, wishes, outputs)]]
+    def __init__(self, settings: Settings, wishes: Wishes | None = None, config: Path | None = None) -> None:
+        from todoku.plan.outputs import Outputs
 
+        self._settings, self._wishes, self._config = settings, wishes or Wishes(), config
+        self._outputs = Outputs()
+        self._client: Cloud | None = None  # the latest
+        self._relay: Relay | None = None  # one for all rounds: it knows how often it has been asked in vain
+        self._is_new = False
+        if settings.cloud is not None:
+            from todoku.cloud.desired import ask_ahead
 
-def notes(settings: Settings) -> tuple[str, ...]:
-    """What a person should know, though nothing has to change."""
-    if settings.cloud is None:
-        return ()
-    from todoku.cloud import desired
-    from todoku.cloud.errors import CloudError
-    from todoku.plan.outputs import Outputs
+            ask_ahead(settings, self._connected(settings))
+            self._is_new = True
 
-    try:
-        return desired.notes(settings, desired.connect(settings, Outputs()), _addresses(settings))
-    except CloudError:
-        return ()  # the plan has said it
+    def stages(self) -> Sequence[Stage]:
+        """The stages, each to be called when the one before it is in place. Each call looks at the cloud anew."""
+        from todoku.host.desired import stages as host
+        from todoku.settings import DEFAULT_PATH
+
+        settings, cloud = self._settings, self._settings.cloud
+        given_out = (
+            frozenset({f"smtp-credential:{cloud.user}"}) if cloud and cloud.manage_iam else frozenset()
+        )
+        config = (self._config or DEFAULT_PATH).absolute()
+        packages, rest = host(settings, credential_after=given_out, config=config)
+        return [packages, lambda: [*rest(), *self._in_the_cloud(), *self._in_the_dns()]]
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, though nothing has to change; by what the plan has just asked."""
+        if self._settings.cloud is None:
+            return ()
+        from todoku.cloud import desired
+        from todoku.cloud.errors import CloudError
+
+        try:
+            return desired.notes(self._settings, self._connected(self._settings), _addresses(self._settings))
+        except CloudError:
+            return ()  # the plan has said it
+
+    def _connected(self, settings: Settings, *, anew: bool = False) -> Cloud:
+        """The client, with connections that are kept, and a memory that is new with `anew`."""
+        from todoku.cloud import desired
+
+        if self._client is None:
+            self._client = desired.connect(settings, self._outputs)
+        elif anew:
+            self._client = desired.anew(self._client)
+        return self._client
+
+    def _in_the_cloud(self) -> list[Item]:
+        if self._settings.cloud is None:
+            return []
+        client = self._connected(self._settings, anew=not self._is_new)
+        self._is_new = False
+        if self._relay is None:
+            from todoku.cli import cloud_parts
+
+            self._relay = cloud_parts.relay(self._settings)
+        return _cloud(self._settings, self._wishes, client, self._relay)
+
+    def _in_the_dns(self) -> list[Item]:
+        if self._settings.dns is None:
+            return []
+        from todoku.dns.desired import items
+
+        return items(self._settings, self._outputs, force=self._wishes.force)
 
 
 def worlds() -> Worlds:
@@ -67,9 +111,7 @@ def worlds() -> Worlds:
     return Worlds({**dict.fromkeys(cloud, "cloud"), "dns": "dns"})
 
 
-def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
-    if settings.cloud is None:
-        return []
+def _cloud(settings: Settings, wishes: Wishes, client: Cloud, relay: Relay) -> list[Item]:
     from todoku.cli import cloud_parts
     from todoku.cloud import desired
     from todoku.cloud.values import ACTIVE
@@ -84,9 +126,8 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
         credential_in_use=frozenset({"service:postfix"}),
         prune=wishes.prune,
     )
-    client = desired.connect(settings, outputs)
     keeper = cloud_parts.keeper(settings, Host())
-    wanted = desired.resources(settings, keeper, cloud_parts.relay(settings), around)
+    wanted = desired.resources(settings, keeper, relay, around)
     senders = frozenset(resource.id for resource in wanted if resource.id.startswith("sender:"))
     known = RelaySenders(
         ask=lambda: [sender.address for sender in client.senders() if sender.state == ACTIVE],
@@ -94,14 +135,6 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
         after=senders | {"folder:/var/lib/todoku/gate"},
     )
     return [*(Item(resource, client) for resource in wanted), Item(known, Host())]
-
-
-def _dns(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
-    if settings.dns is None:
-        return []
-    from todoku.dns.desired import items
-
-    return items(settings, outputs, force=wishes.force)
 
 
 def _addresses(settings: Settings) -> tuple[str, ...]:

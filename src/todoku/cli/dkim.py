@@ -40,7 +40,7 @@ def status(ctx: typer.Context, domain: Domain = None, json: Json = False) -> Non
         print_json({"ok": signing == set(names), "keys": [_status_json(key) for key in keys]})
     else:
         for key in keys:
-            age = "age unknown" if key.age_days is None else f"{key.age_days} days old"
+            age = _age(key.age_days)
             print(f"{key.domain}  {key.selector}  {key.state}  {key.role}  {age}")
             print(f"    {key.record} -> {key.target}")
             if key.advice:
@@ -49,6 +49,12 @@ def status(ctx: typer.Context, domain: Domain = None, json: Json = False) -> Non
             if not any(key.domain == name for key in keys):
                 print(f"{name}  has no DKIM key: `todoku apply` makes one")
     raise SystemExit(DONE if signing == set(names) else FAILED)
+
+
+def _age(days: int | None) -> str:
+    if days is None:
+        return "age unknown"
+    return "1 day old" if days == 1 else f"{days} days old"
 
 
 @app.command("rotate")

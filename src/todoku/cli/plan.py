@@ -20,7 +20,7 @@ from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json, r
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from todoku.cli.desired import Wishes
+    from todoku.cli.desired import Desired, Wishes
     from todoku.plan.events import Outcome
     from todoku.plan.journal import Journal
     from todoku.plan.plan import Plan
@@ -55,12 +55,12 @@ def plan(
     json: _Json = False,
 ) -> None:
     """Show what would change, and why. Changes nothing."""
-    from todoku.cli.desired import Wishes, notes, worlds
+    from todoku.cli.desired import Wishes, worlds
     from todoku.plan import show
 
     context: Context = ctx.obj
-    _, _, planned = _make_plan(context, Wishes(prune, force), json)
-    told = notes(context.settings())
+    desired, _, planned = _make_plan(context, Wishes(prune, force), json)
+    told = desired.notes()
     if json:
         print_json({**show.as_json(planned, worlds()), "notes": list(told)})
     else:
@@ -90,7 +90,7 @@ def apply(
     context: Context = ctx.obj
     with ExitStack() as held:
         _lock(held, json)
-        stages, journal, planned = _make_plan(context, Wishes(prune, force), json)
+        desired, journal, planned = _make_plan(context, Wishes(prune, force), json)
         if json:
             print_json({"event": "plan", **show.as_json(planned, worlds())})
         else:
@@ -103,14 +103,16 @@ def apply(
             raise SystemExit(DONE)
         if not yes:
             _ask(json)
-        raise SystemExit(_apply(stages, journal, planned, json, patience=_PATIENCE if wait else 0.0))
+        raise SystemExit(
+            _apply(desired.stages(), journal, planned, json, patience=_PATIENCE if wait else 0.0)
+        )
 
 
-def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Sequence[Stage], Journal, Plan]:
-    """The stages of the settings file, what earlier runs left to follow, and the plan."""
+def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Desired, Journal, Plan]:
+    """What the settings file wants, what earlier runs left to follow, and the plan."""
     from rich.console import Console
 
-    from todoku.cli import desired
+    from todoku.cli.desired import Desired
     from todoku.plan.journal import Journal
     from todoku.plan.order import PlanError
     from todoku.plan.stages import make_stages
@@ -121,8 +123,8 @@ def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Sequence[S
     try:
         journal = Journal(JOURNAL)
         with Console(stderr=True).status("Looking at what is there ..."):
-            stages = desired.stages(settings, wishes, context.config)
-            return stages, journal, make_stages(stages, journal)
+            desired = Desired(settings, wishes, context.config)
+            return desired, journal, make_stages(desired.stages(), journal)
     except EXPECTED as error:
         _refuse(f"no plan could be made: {explain(error)}", FAILED, json)
     except (PlanError, CredentialError) as error:

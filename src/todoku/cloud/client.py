@@ -2,7 +2,8 @@
 where that is safe, made only once, deleted only if Todoku made it.
 
 Many resources look at the same list at the same time: the first one asks, the others wait for its answer.
-What is remembered is forgotten after a few seconds and after every change of that kind.
+What is remembered is forgotten after a while and after every change of that kind; a new `Cloud` with the same
+`api` knows nothing yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -36,7 +38,7 @@ from todoku.plan.outputs import Outputs
 
 T = TypeVar("T")
 
-_FRESH = 2.0  # seconds; a person who reads a plan takes longer
+_FRESH = 10.0  # seconds; longer than a plan takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Cloud:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))  # of this run
     _memory: _Memory = field(default_factory=_Memory)
+    _strangers: list[CloudError] = field(default_factory=list)
 
     def token(self, *what: str) -> str:
         """The retry token for making something: the same within one run, so that it is made once."""
@@ -125,9 +128,11 @@ class Cloud:
     def sender(self, address: str) -> Sender | None:
         return next((each for each in self.senders() if each.address == address.lower()), None)
 
+    def all_return_paths(self) -> list[ReturnPath]:
+        return self._ask("return-path", (), lambda: live(self.api.return_paths()))
+
     def return_paths(self, domain: EmailDomain) -> list[ReturnPath]:
-        paths = self._ask("return-path", (), lambda: live(self.api.return_paths()))
-        return [path for path in paths if path.domain_id == domain.id]
+        return [path for path in self.all_return_paths() if path.domain_id == domain.id]
 
     def user(self, name: str) -> User | None:
         return self._ask("user", (name,), lambda: self.api.user(name))
@@ -204,8 +209,33 @@ class Cloud:
         """Ask again the next time."""
         self._memory.forget(kind)
 
+    def ask_ahead(self, asks: Sequence[Callable[[], object]]) -> None:
+        """Begin with questions that will be asked: the answers travel while something else is done.
+
+        An answer, and a refusal too, is remembered for whoever asks for it.
+        """
+
+        def ask(question: Callable[[], object]) -> None:
+            with suppress(CloudError):
+                question()
+
+        for question in asks:
+            threading.Thread(target=ask, args=(question,), daemon=True, name="ask-ahead").start()
+
     def _ask(self, kind: str, about: tuple[str, ...], ask: Callable[[], T]) -> T:
-        return self._memory.get((kind, *about), lambda: self.patience.repeat(ask))
+        return self._memory.get((kind, *about), lambda: self._known_as(lambda: self.patience.repeat(ask)))
+
+    def _known_as(self, ask: Callable[[], T]) -> T:
+        """That we are not known is the same for whatever is asked: it is told in the same words each time."""
+        try:
+            return ask()
+        except CloudError as error:
+            if error.trouble is not Trouble.UNKNOWN_CALLER:
+                raise
+            self._strangers.append(error)
+            if self._strangers[0] is error:
+                raise
+            raise self._strangers[0] from error
 
     def _unless_denied(self, kind: str, ask: Callable[[], T], otherwise: T) -> T:
         try:

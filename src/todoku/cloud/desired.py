@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from todoku.cloud import permissions
 from todoku.cloud.client import Cloud
-from todoku.cloud.dkim import DkimActive, DkimResource, DkimRetired
+from todoku.cloud.dkim import DkimActive, DkimResource, DkimRetired, look_at
 from todoku.cloud.domain import EmailDomainResource
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.iam import GroupResource, MembershipResource, PolicyResource, UserResource
@@ -22,6 +23,7 @@ from todoku.cloud.return_path import ReturnPathActive, ReturnPathResource
 from todoku.cloud.sdk_api import access_of, open_api
 from todoku.cloud.senders import SenderResource, SendersUnneeded, SenderUsable, domain_of, unneeded
 from todoku.cloud.smtp_credential import SmtpCredentialResource, Store, UnusedCredentials
+from todoku.cloud.values import ACTIVE
 from todoku.plan.outputs import Outputs
 from todoku.settings import RelayCredential, Settings
 from todoku.settings.outside import Cloud as CloudSettings
@@ -43,6 +45,48 @@ class Around:
 def connect(settings: Settings, outputs: Outputs) -> Cloud:
     """The client for these settings. Asks nothing yet. Raises ValueError without a [cloud] table."""
     return Cloud(open_api(access_of(settings)), outputs)
+
+
+def anew(client: Cloud) -> Cloud:
+    """A client with the same connections that remembers nothing, and has retry tokens of its own."""
+    return Cloud(client.api, client.outputs)
+
+
+def ask_ahead(settings: Settings, client: Cloud) -> None:
+    """Begin to ask the cloud for all that a plan looks at, while others compute what they want."""
+    cloud = settings.cloud
+    if cloud is None:
+        return
+
+    def keys(name: str) -> None:
+        domain = client.email_domain(name)
+        if domain is not None:
+            client.all_dkims(domain)
+
+    def people(cloud: CloudSettings) -> None:
+        user, group = client.user(cloud.user), client.group(cloud.group)
+        if user is not None:
+            client.smtp_credentials(user)
+        if user is not None and group is not None:
+            client.is_member(user, group)
+
+    asks: list[Callable[[], object]] = [
+        *(partial(keys, domain.name) for domain in settings.domains),
+        client.senders,
+        client.all_return_paths,
+        client.regions,
+        client.smtp_host,
+    ]
+    if cloud.manage_iam:
+        asks += [
+            partial(people, cloud),
+            partial(client.group, cloud.group),
+            partial(client.policies, cloud.compartment),
+            lambda: client.policies(client.api.tenancy),
+            client.compartment_name,
+            client.identity_domains,
+        ]
+    client.ask_ahead(asks)
 
 
 def relay_of(settings: Settings, login: Callable[[], RelayCredential]) -> Relay:
@@ -83,6 +127,7 @@ def notes(settings: Settings, client: Cloud, addresses: Sequence[str] = ()) -> t
         lambda: _region_note(settings.relay.region, client),
         lambda: _host_note(settings, client),
         lambda: _unneeded_note(settings, client, addresses),
+        lambda: _unsigned_note(settings, client),
     )
     for look in looks:
         try:
@@ -228,3 +273,16 @@ def _unneeded_note(settings: Settings, client: Cloud, addresses: Sequence[str]) 
         return []
     names = ", ".join(sender.address for sender in gone)
     return [f"not needed any more: the approved senders {names}; `todoku apply --prune` deletes them"]
+
+
+def _unsigned_note(settings: Settings, client: Cloud) -> list[str]:
+    """Mail can leave already, and receivers may judge it before the key signs."""
+    told = []
+    for domain in settings.domains:
+        key = look_at(domain.name, client).keys.current
+        if key is not None and key.state != ACTIVE and any(each.state == ACTIVE for each in client.senders()):
+            told.append(
+                f"no DKIM key signs for {domain.unicode} yet: mail that is sent now may fail DMARC, so a policy of "
+                "quarantine or reject should wait until it does"
+            )
+    return told

@@ -270,5 +270,6 @@ def waiting_for(domain: str, key: Dkim | None) -> str:
     said = f" ({key.state}{f': {key.details}' if key.details else ''})"
     return (
         f"Oracle has not found the DKIM record {key.record_name} ({target}) yet{said}. Once it is published, this "
-        "can take an hour or more; until then the addresses that are approved one by one carry the mail"
+        "can take an hour or more; until then the addresses that are approved one by one carry the mail, without a "
+        "signature of the domain: it may fail DMARC"
     )

@@ -2,8 +2,8 @@
 
 A new approved sender is refused for up to 15 minutes after the API calls it ACTIVE, and a new credential for
 a moment; only the relay itself knows. Too many refusals make it close the door for a while (Oracle's
-troubleshooting page: "421 Too many auth failures, try again later"), so one refusal ends a round, and such a
-421 ends the asking.
+troubleshooting page: "421 Too many auth failures, try again later"), to Postfix too. So one refusal ends a round,
+whichever address it is about; after three refusals there is one round a minute; and such a 421 ends the asking.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import smtplib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,6 +20,8 @@ from todoku.settings import CredentialError, RelayCredential
 
 _TIMEOUT = 20.0  # seconds for each answer
 _FRESH = 0.4  # seconds for which a refusal is not asked for again
+_FEW = 3  # refusals of any address, after which
+_SELDOM = 60.0  # seconds have to pass until the relay is asked for another address
 _IN_VAIN = 60.0  # seconds
 # Seconds; the last one repeats. Each refusal brings the relay's throttle nearer, so only the first one is short.
 _PAUSES = (1.0, 18.0, 30.0, 60.0)
@@ -136,6 +138,7 @@ class Relay:
     clock: Callable[[], float] = field(default=time.monotonic)
     _accepted: set[str] = field(default_factory=set)
     _refused: tuple[float, dict[str, Answer]] = field(default_factory=lambda: (float("-inf"), {}))
+    _refusals: list[float] = field(default_factory=list)  # when; since an address was last taken
     _gave_up: float = float("-inf")
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -147,16 +150,32 @@ class Relay:
             when, answers = self._refused
             if address in answers and self.clock() - when < _FRESH:
                 return answers[address]
+            if self._may_ask_at() > self.clock():
+                return answers.get(address, Answer(Verdict.NOT_ASKED))
             wanted = [each for each in dict.fromkeys((address, *together)) if each not in self._accepted]
             try:
                 login = self.login()
             except CredentialError as error:
                 return Answer(Verdict.NO_LOGIN, str(error))
             given = dict(zip(wanted, ask(self.endpoint, login, wanted)[1:], strict=True))
-            self._accepted |= {each for each, answer in given.items() if answer.accepted}
-            told = {a: answer for a, answer in given.items() if answer.verdict is not Verdict.NOT_ASKED}
-            self._refused = self.clock(), {a: answer for a, answer in told.items() if not answer.accepted}
+            self._remember(given)
             return given[address]
+
+    def _remember(self, given: Mapping[str, Answer]) -> None:
+        taken = {each for each, answer in given.items() if answer.accepted}
+        told = {a: answer for a, answer in given.items() if answer.verdict is not Verdict.NOT_ASKED}
+        known = {**self._refused[1], **told}
+        self._refused = self.clock(), {a: answer for a, answer in known.items() if not answer.accepted}
+        self._accepted |= taken
+        if taken:
+            self._refusals.clear()
+        if any(answer.verdict is Verdict.THROTTLED for answer in given.values()):
+            self._refusals += [self.clock()] * _FEW
+        elif any(answer.verdict is Verdict.REFUSED for answer in given.values()):
+            self._refusals.append(self.clock())
+
+    def _may_ask_at(self) -> float:
+        return self._refusals[-1] + _SELDOM if len(self._refusals) >= _FEW else float("-inf")
 
     def wait_until_taken(self, address: str, together: Sequence[str], bound: float) -> Answer:
         """The last answer, asked for again with growing pauses for up to `bound` seconds.
@@ -166,7 +185,8 @@ class Relay:
         waited = self.clock() - self._gave_up < _IN_VAIN
         if waited and (known := self._refused[1].get(address)) is not None:
             return known
-        answer = self._until(lambda: self.takes(address, together), 0.0 if waited else bound)
+        bound = 0.0 if waited else bound
+        answer = self._until(lambda: self.takes(address, together), bound, self._may_ask_at)
         if not answer.accepted and not waited:
             self._gave_up = self.clock()
         return answer
@@ -175,12 +195,15 @@ class Relay:
         """Whether the relay knows `login`, asked for again with growing pauses for up to `bound` seconds."""
         return self._until(lambda: ask(self.endpoint, login)[0], bound)
 
-    def _until(self, question: Callable[[], Answer], bound: float) -> Answer:
+    def _until(
+        self, question: Callable[[], Answer], bound: float, not_before: Callable[[], float] = lambda: 0.0
+    ) -> Answer:
+        """The answer that is yes, or the last one; `not_before` is the time until when asking would be in vain."""
         end = self.clock() + bound
         number = 0
         while True:
             answer = question()
-            pause = _PAUSES[min(number, len(_PAUSES) - 1)]
+            pause = max(_PAUSES[min(number, len(_PAUSES) - 1)], not_before() - self.clock())
             hopeless = answer.verdict in (Verdict.THROTTLED, Verdict.NO_LOGIN)
             if answer.accepted or hopeless or self.clock() + pause > end:
                 return answer

@@ -35,6 +35,16 @@ class Access:
     endpoints: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Who we are: the SDK's configuration, its signer (None: made from the configuration), tenancy, region."""
+
+    config: dict[str, Any] = field(repr=False)
+    signer: Any = field(repr=False)
+    tenancy: str
+    region: str
+
+
 class Sdk:
     """The SDK's clients, made when they are first used. Safe to use from several threads."""
 
@@ -42,35 +52,31 @@ class Sdk:
         self.access = access
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
-        self._asking_home = threading.Lock()
-        self._home = ""
+        self._asking_regions = threading.Lock()
+        self._subscribed: Any = None
+        self._known: _Identity | CloudError | None = None
 
     @cached_property
     def oci(self) -> Any:
         """The package itself. Raises CloudError when it is not installed."""
         try:
-            return importlib.import_module("oci")
+            with self._lock:
+                return importlib.import_module("oci")
         except ImportError as error:
             raise CloudError(
                 "the settings have a [cloud] table, which needs Oracle's SDK for Python, and that is not "
-                f"installed ({error}): pip install 'todoku[cloud]'",
+                f"installed ({error}): run script/setup in Todoku's folder, or pip install 'todoku[cloud]'",
                 Trouble.LOCAL,
             ) from error
 
     @property
     def tenancy(self) -> str:
         """The tenancy's OCID. Raises CloudError."""
-        _, _, tenancy, _ = self._identity
-        return tenancy
+        return self._identity.tenancy
 
     @property
     def home_region(self) -> str:
         """Where IAM takes writes; the region of the configuration when we may not ask which it is."""
-        with self._asking_home:  # asked once, however many threads want to know it at the same time
-            self._home = self._home or self._ask_home()
-            return self._home
-
-    def _ask_home(self) -> str:
         try:
             subscribed = self.region_subscriptions()
         except CloudError as error:
@@ -80,10 +86,20 @@ class Sdk:
         return next((each.region_name for each in subscribed if each.is_home_region), self._own_region)
 
     def region_subscriptions(self) -> Any:
-        """The regions of the tenancy, as the SDK's models."""
-        attempt = self.attempt("list the tenancy's regions", READ_TENANCY, self._own_region)
-        client = self._client("identity", self._own_region)
-        return self.call(attempt, client.list_region_subscriptions, self.tenancy)
+        """The regions of the tenancy, as the SDK's models; asked for once, however many threads want to know."""
+        with self._asking_regions:
+            if self._subscribed is None:
+                attempt = self.attempt("list the tenancy's regions", READ_TENANCY, self._own_region)
+                client = self._client("identity", self._own_region)
+                try:
+                    self._subscribed = self.call(attempt, client.list_region_subscriptions, self.tenancy)
+                except CloudError as error:
+                    if error.trouble is not Trouble.DENIED:
+                        raise
+                    self._subscribed = error
+            if isinstance(self._subscribed, CloudError):
+                raise self._subscribed
+            return self._subscribed
 
     @property
     def email(self) -> Any:
@@ -129,16 +145,23 @@ class Sdk:
 
     @property
     def _own_region(self) -> str:
-        _, _, _, region = self._identity
-        return region
+        return self._identity.region
 
-    @cached_property
-    def _identity(self) -> tuple[dict[str, Any], Any, str, str]:
-        """The SDK's configuration, its signer (None: made from the configuration), tenancy, region."""
+    @property
+    def _identity(self) -> _Identity:
+        """Who we are. Found out once, also when it cannot be: that takes long where there is no metadata service."""
         with self._lock:
-            return self._instance() if self.access.auth == "instance_principal" else self._configured()
+            if self._known is None:
+                try:
+                    is_instance = self.access.auth == "instance_principal"
+                    self._known = self._instance() if is_instance else self._configured()
+                except CloudError as error:
+                    self._known = error
+            if isinstance(self._known, CloudError):
+                raise self._known
+            return self._known
 
-    def _configured(self) -> tuple[dict[str, Any], Any, str, str]:
+    def _configured(self) -> _Identity:
         path = self.access.config_file.expanduser()
         where = f"{path}, profile {self.access.profile}"
         try:
@@ -162,9 +185,9 @@ class Sdk:
             raise CloudError(message, Trouble.LOCAL) from error
         except self.oci.exceptions.ClientError as error:
             raise CloudError(f"{where} cannot be used: {error}", Trouble.LOCAL) from error
-        return config, None, str(config["tenancy"]), str(config["region"])
+        return _Identity(config, None, str(config["tenancy"]), str(config["region"]))
 
-    def _instance(self) -> tuple[dict[str, Any], Any, str, str]:
+    def _instance(self) -> _Identity:
         try:
             signer = self.oci.auth.signers.InstancePrincipalsSecurityTokenSigner()
         except Exception as error:  # the SDK lets through whatever its parts raise
@@ -175,7 +198,7 @@ class Sdk:
                 Trouble.LOCAL,
             ) from error
         region = str(signer.region or self.access.region)
-        return {"region": region}, signer, str(signer.tenancy_id), region
+        return _Identity({"region": region}, signer, str(signer.tenancy_id), region)
 
     def _client(self, service: str, place: str) -> Any:
         with self._lock:
@@ -184,7 +207,7 @@ class Sdk:
             return self._clients[service, place]
 
     def _open(self, service: str, place: str) -> Any:
-        config, signer, _, _ = self._identity
+        config, signer = self._identity.config, self._identity.signer
         options: dict[str, Any] = {
             "timeout": _TIMEOUT,
             "retry_strategy": self.oci.retry.NoneRetryStrategy(),

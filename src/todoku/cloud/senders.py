@@ -182,6 +182,8 @@ class SendersUnneeded(CloudResource[tuple[Sender, ...]]):
         if not seen:
             return None
         names = "\n".join(sender.address for sender in seen)
+        if len(seen) == 1:
+            return Change(Action.DELETE, "delete an approved sender that is not needed any more", names)
         return Change(
             Action.DELETE, f"delete {len(seen)} approved senders that are not needed any more", names
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from todoku.host.client import Host
 from todoku.host.files import FileSeen, difference, look_at
@@ -16,6 +17,15 @@ PATH = "/var/lib/todoku/gate/approved"
 _HEADER = (
     "# Approved senders at the relay, as `todoku apply` last saw them; @domain stands for all of a domain.\n"
 )
+
+
+def approved(file: Path | None = None) -> frozenset[str] | None:
+    """What the file says, in lower case; None where it cannot be read."""
+    try:
+        text = (file or Path(PATH)).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return frozenset(line.strip().lower() for line in text.splitlines() if line and line[0] != "#")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from todoku.plan.trouble import explain
 
 __all__ = ["WORKERS", "Plan", "PlanError", "Step", "make"]
 
+NOT_YET = "cannot be looked up yet: "  # before the reason
 WORKERS = 8  # look-ups and changes at the same time
 
 
@@ -148,7 +149,7 @@ def _step(item: Item, seen: Any, pending: Set[str], journal: Journal) -> Step:
     elif needs & pending and not seen.for_good:
         # The service manager says nothing about a service whose package is not installed yet.
         known = False
-        change = Change(Action.UPDATE, "known after apply", f"cannot be looked up yet: {seen.reason}")
+        change = Change(Action.UPDATE, "known after apply", f"{NOT_YET}{seen.reason}")
     else:
         change, problem = None, seen.reason
     return Step(resource.id, resource.why, change, tuple(sorted(needs)), known, problem)

@@ -24,6 +24,7 @@ from todoku.plan.events import (
     Waiting,
     Waits,
 )
+from todoku.plan.plan import NOT_YET as _NOT_YET
 from todoku.plan.plan import Plan, Step
 from todoku.plan.resource import Action
 
@@ -61,11 +62,12 @@ HOST_ONLY = Worlds()
 def plan(plan: Plan, console: Console, *, worlds: Worlds = HOST_ONLY, everything: bool = False) -> None:
     """Print `plan`, grouped by world; resources that would not change only with `everything`."""
     shown = [s for s in plan.steps if everything or s.change is not None or s.problem or s.waits]
+    told: dict[str, str] = {}  # a problem -> the first resource that has it
     for world in dict.fromkeys(worlds.of(step.id) for step in shown):
         say(console, (world, "bold"))
         for step in shown:
             if worlds.of(step.id) == world:
-                _print_step(console, step)
+                _print_step(console, step, like=told.setdefault(_unseen(step) or step.id, step.id))
         say(console, "")
     say(console, (summary(plan), "bold"))
     if plan.problems:
@@ -206,10 +208,11 @@ def _counts(plan: Plan) -> dict[str, int]:
     return counts
 
 
-def _print_step(console: Console, step: Step) -> None:
+def _print_step(console: Console, step: Step, like: str) -> None:
+    """`like` is the resource for which the same problem was told already, or this one."""
     if step.problem:
         symbol, style = _PROBLEM
-        says = _indent(step.problem, 6)
+        says = _indent(step.problem, 6) if like == step.id else f"as for {like}"
     elif step.waits:
         symbol, style = _WAITS
         says = f"waiting: {_indent(step.waits, 6)}"
@@ -223,8 +226,17 @@ def _print_step(console: Console, step: Step) -> None:
     if step.why:
         say(console, (f"      {step.why}", "dim"))
     if step.change is not None and step.change.detail:
+        if like != step.id:
+            say(console, (f"      {_NOT_YET}as for {like}", ""))
+            return
         for line in step.change.detail.rstrip("\n").split("\n"):
             say(console, (f"      {line}", _line_style(line)))
+
+
+def _unseen(step: Step) -> str:
+    """Why the present state could not be read, if so."""
+    told = step.change.detail if step.change is not None and not step.known else ""
+    return step.problem or (told.removeprefix(_NOT_YET) if told.startswith(_NOT_YET) else "")
 
 
 def _line_style(line: str) -> str:

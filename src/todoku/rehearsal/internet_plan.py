@@ -32,6 +32,7 @@ OUTSIDE_HOST = "mail.outside.example"
 SWITCHBOARD_PORT = 8025  # on RELAY_SMTP
 
 STATE = Path("/run/todoku-rehearsal")
+INSTANCES = "mail-hosts"
 _STRANGERS = ("eu-frankfurt-1", "us-ashburn-1", "uk-london-1")
 
 
@@ -71,6 +72,9 @@ class CloudPlan:
         str, ...
     ] = ()  # of the customer's domains: empty, in the compartment, served by the DNS service
     identity_domains: tuple[str, ...] = ()  # beside Default
+    instance_may: tuple[
+        str, ...
+    ] = ()  # policy statements for the dynamic group INSTANCES, which the instance is in
     compartment_name: str = "mail"
     user_name: str = "administrator"
 

@@ -75,11 +75,8 @@ def run(rehearsal: Rehearsal) -> int:
 def _beside_others(text: str, settings: Settings) -> str:
     """The settings for a machine that shares its addresses with the rest of the world: it listens on its own only.
 
-    Providers that do not exist there are replaced: somebody (world.py) enters by hand what they would publish,
-    and an API key stands in for an instance's own rights.
+    Providers that do not exist there are replaced: somebody (world.py) enters by hand what they would publish.
     """
-    if settings.cloud and settings.cloud.auth == "instance_principal":
-        text = re.sub(r'(?m)^(\s*auth\s*=\s*)["\']instance_principal["\']', r'\1"config"', text)
     if settings.dns and settings.dns.publisher in ("rfc2136", "lexicon"):
         text = re.sub(r'(?m)^(\s*publisher\s*=\s*)["\']\w+["\']', r'\1"manual"', text)
     if settings.cloud and settings.dns is None:

@@ -18,6 +18,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
+from todoku.cloud import permissions
 from todoku.rehearsal import (
     internet,
     internet_plan,
@@ -32,6 +33,7 @@ from todoku.rehearsal.cloud import certificate_names
 from todoku.rehearsal.cloud.client import ClientConfig, new_tenancy, write_client_config
 from todoku.rehearsal.internet_plan import STATE, CloudPlan, InternetPlan, RelayCredential, SeededDomain
 from todoku.settings import Settings, parse
+from todoku.settings.outside import Cloud as CloudSettings
 from todoku.settings.regions import REGIONS
 
 _ROUNDS = 4  # DKIM has to be active before there is a return path, whose record comes after it
@@ -193,8 +195,24 @@ def _tenancy(settings: Settings, names: tuple[str, ...]) -> CloudPlan:
         return tenancy
     zones = names if settings.dns and settings.dns.publisher == "oci" else ()
     named = settings.cloud.identity_domain
-    domains = (named,) if named and named.casefold() != "default" else ()
-    return replace(tenancy, compartment=settings.cloud.compartment, zones=zones, identity_domains=domains)
+    return replace(
+        tenancy,
+        compartment=settings.cloud.compartment,
+        zones=zones,
+        identity_domains=(named,) if named and named.casefold() != "default" else (),
+        instance_may=_instance_may(settings.cloud) if settings.cloud.auth == "instance_principal" else (),
+    )
+
+
+def _instance_may(cloud: CloudSettings) -> tuple[str, ...]:
+    """What docs/cloud.md has people write into a policy for an instance, so that it can do all that is asked of it."""
+    rights = (
+        *permissions.ADMINISTRATOR,
+        permissions.READ_IDENTITY_DOMAINS,
+        permissions.Right("manage", "dns"),
+    )
+    who = f"dynamic-group {internet_plan.INSTANCES}"
+    return tuple(right.statement(who, cloud.compartment) for right in rights)
 
 
 def _credential() -> RelayCredential:

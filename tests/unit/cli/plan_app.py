@@ -99,8 +99,12 @@ class Folder:
 
 
 def app(folder: Path) -> typer.Typer:
-    desired.notes = lambda _settings: ()
-    desired.stages = lambda settings, *_rest: SCENARIOS[(settings / "scenario").read_text()](settings)
+    class Desired:
+        def __init__(self, settings, *_rest):
+            self.stages = lambda: SCENARIOS[(settings / "scenario").read_text()](settings)
+            self.notes = lambda: ()
+
+    desired.Desired = Desired
     commands._PAUSE = 0.1
     commands.LOCK = folder / "run" / "apply.lock"
     commands.JOURNAL = folder / "run" / "apply.journal"

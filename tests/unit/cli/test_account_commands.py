@@ -20,6 +20,7 @@ from todoku import store
 from todoku.cli import account, alias
 from todoku.cli.context import Context
 from todoku.directory import Exporter, Owners, Place, place
+from todoku.host import relay_senders
 
 FAKE_POSTMAP = Path(__file__).parents[1] / "directory" / "fake_postmap"
 PASSWORD = "correct horse 秘密"
@@ -381,3 +382,35 @@ def test_the_help_comes_without_loading_the_database_library() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("sqlalchemy", "alembic", "argon2", "pydantic", "rich.table"):
         assert f"'{heavy}'" not in run.stdout
+
+
+# --- an account whose address the relay does not take yet
+
+
+@pytest.fixture
+def with_cloud(todoku: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with what the relay takes, as the last `todoku apply` saw it."""
+    table = '[cloud]\ncompartment = "ocid1.compartment.oc1..aaaaaaaaexample"\n[dns]\npublisher = "manual"\n'
+    todoku.config.write_text(SETTINGS + table)
+    path = tmp_path / "approved"
+    monkeypatch.setattr(relay_senders, "PATH", str(path))
+    return path
+
+
+def test_a_new_account_is_told_to_need_an_apply_until_its_address_is_approved(
+    todoku: Commands, with_cloud: Path
+) -> None:
+    with_cloud.write_text("# approved\nalice@hoge.example\n")
+    told = todoku("account add bob@hoge.example --generate").stderr
+    assert "the relay takes no mail from bob@hoge.example yet: `todoku apply` approves it as a sender" in told
+    told = todoku("account address add bob@hoge.example info@hoge.example --json").stdout
+    assert "info@hoge.example yet" in json.loads(told)["notes"][0]
+    assert "relay" not in todoku("account add alice@hoge.example --generate").stderr
+
+
+def test_nothing_is_told_where_the_whole_domain_is_approved_or_it_is_not_known(
+    todoku: Commands, with_cloud: Path
+) -> None:
+    assert "relay" not in todoku("account add carol@hoge.example --generate").stderr
+    with_cloud.write_text("@hoge.example\n")
+    assert "relay" not in todoku("account add bob@hoge.example --generate").stderr

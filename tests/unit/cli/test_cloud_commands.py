@@ -79,7 +79,7 @@ def here(tmp_path, monkeypatch):
 def test_the_state_of_the_keys_is_shown_with_the_advice_when_it_is_due(here):
     shown = here.run("dkim", "status")
     assert shown.exit_code == 0
-    assert "todoku-nrt1-202611" in shown.stdout and "1 days old" in shown.stdout
+    assert "todoku-nrt1-202611" in shown.stdout and "  1 day old" in shown.stdout
     assert "six months" not in shown.stdout
 
     here.clock.sleep(200 * DAY)

@@ -382,7 +382,7 @@ def _wait_until(true):
 def test_apply_is_refused_without_root(todoku, monkeypatch):
     todoku.scenario("good")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    for place, name in ((desired, "stages"), (plan, "LOCK"), (plan, "JOURNAL")):
+    for place, name in ((desired, "Desired"), (plan, "LOCK"), (plan, "JOURNAL")):
         monkeypatch.setattr(place, name, getattr(place, name))  # puts back what app() replaces
 
     result = CliRunner().invoke(app(todoku.folder), ["apply", "--yes"])

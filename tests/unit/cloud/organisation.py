@@ -68,19 +68,19 @@ class Organisation:
         endpoint = Endpoint("127.0.0.1", listen.port, "mx.hoge.example", context)
         self.relay = Relay(endpoint, lambda: RelayCredential(*self.keeper.kept))
 
-    def client(self):
+    def client(self, patience=None):
         services = ("email", "identity", "identity_domains")
         endpoints = dict.fromkeys(services, self.side.endpoint)
         api = open_api(access_of(self.settings, endpoints))
-        return Cloud(api, Outputs(), Patience(first=0.05, longest=0.2, total=20))
+        return Cloud(api, Outputs(), patience or Patience(first=0.05, longest=0.2, total=20))
 
     def items(self, client, **around):
         around = {"patience": 0.0} | around
         wanted = resources(self.settings, self.keeper, self.relay, Around(**around))
         return [Item(resource, client) for resource in wanted]
 
-    def apply(self, **around):
-        client = self.client()
+    def apply(self, retry=None, **around):
+        client = self.client(retry)
         outcome = apply(self.items(client, **around), lambda _event: None)
         outcome.raise_bug()
         self.outputs = client.outputs

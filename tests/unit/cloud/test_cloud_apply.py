@@ -9,7 +9,7 @@ import pytest
 from cloud_fake import COMPARTMENT, FakeApi, cloud
 from cloud_tenancy import Tenancy
 
-from todoku.cloud.desired import notes
+from todoku.cloud.desired import anew, ask_ahead, notes
 from todoku.cloud.values import (
     ACTIVE,
     FAILED,
@@ -23,6 +23,7 @@ from todoku.cloud.values import (
     User,
 )
 from todoku.plan.apply import apply
+from todoku.plan.plan import make
 
 SENDING = f"Allow group 'Default'/'todoku-senders' to use email-family in compartment id {COMPARTMENT}"
 
@@ -145,6 +146,42 @@ def test_what_others_made_is_used_and_never_changed(tenancy):
     assert tenancy.senders() == {"@hoge.example", "old@hoge.example"}
     assert [path.name for path in api.paths] == ["bounce.hoge.example"]
     assert not any(operation.startswith("delete") for operation in api.calls)
+
+
+def test_a_later_round_asks_anew_with_retry_tokens_of_its_own(tenancy):
+    client = cloud(tenancy.api)
+    assert client.senders() == []
+    tenancy.api.create_sender("alice@hoge.example")
+    assert client.senders() == []  # remembered for a moment
+    later = anew(client)
+    assert [each.address for each in later.senders()] == ["alice@hoge.example"]
+    # Oracle may remember what a token was refused with; and one that made something which is gone makes nothing.
+    assert later.token("return-path:hoge.example") != client.token("return-path:hoge.example")
+    assert later.outputs is client.outputs
+
+
+def test_what_is_asked_ahead_is_not_asked_again(tenancy):
+    tenancy.apply()
+    tenancy.api.calls.clear()
+    client, items = tenancy.items()
+    ask_ahead(tenancy.settings, client)
+    make(items)
+    notes(tenancy.settings, client)
+    assert max(tenancy.api.count(operation) for operation in set(tenancy.api.calls)) == 1
+
+
+def test_mail_that_nobody_signs_yet_is_pointed_out(tenancy):
+    def told():
+        return [each for each in notes(tenancy.settings, cloud(tenancy.api)) if "may fail DMARC" in each]
+
+    assert told() == []  # there is nothing yet
+    outcome = tenancy.apply()
+    assert len(told()) == 1
+    assert any("it may fail DMARC" in one.reason for one in outcome.waits)
+    tenancy.hour_passes()
+    tenancy.api.dkim_seen = tenancy.api.path_seen = True
+    tenancy.apply()
+    assert told() == []
 
 
 def test_senders_that_are_not_needed_are_told_of_and_removed_only_on_request(tenancy):

@@ -84,10 +84,10 @@ class Cloud:
         self.instance = Instance(cloud, plan.region)
         self.publisher = Publisher(plan, publish)
         self.dns = DnsService(self.tenancy, self.timing, self.claimed, self.publisher.changed)
-        self.regions = tuple(dict.fromkeys((plan.region, cloud.home_region)))
+        self.regions = list(dict.fromkeys((plan.region, cloud.home_region)))  # subscribed
         for name in cloud.zones:
             self.dns.hand_over(name, cloud.compartment)
-        self.email = {region: EmailState(self.clock, self.timing) for region in self.regions}
+        self.email = {region: EmailState(self.clock, self.timing) for region in plan.cloud_regions}
         self.dispatcher = Dispatcher(
             self._services(), self.tenancy, self.instance, self.clock, self.regions, self.settle, latency_ms
         )
@@ -105,7 +105,7 @@ class Cloud:
         domains = IdentityDomains(self.tenancy)
         parts = (iam, Credentials(iam), domains, Reading(self.tenancy, self.regions))
         people = scim.Scim(self.tenancy).routes()
-        for region in self.regions:
+        for region in self.plan.cloud_regions:
             relay = self.relay if region == self.plan.region else RelayState({}, {})
             services[identity.BASE, region] = [
                 _at_home(route, iam) for part in parts for route in part.routes()
@@ -164,10 +164,18 @@ class Cloud:
         for name, value in vars_of(Timing()).items():
             setattr(self.timing, name, value)
         self.claimed.clear()
+        self.move_home(elsewhere=False)
         self.dispatcher.fault = None
         self.dispatcher.seen.forget()
         self._bond.forget()
         await self.look()
+
+    def move_home(self, *, elsewhere: bool) -> None:
+        """Whether the home region is another one than the region in which mail is sent."""
+        start = self.plan.cloud.home_region if self.plan.cloud else self.plan.region
+        home = self.plan.cloud_regions[-1] if elsewhere else start
+        self.tenancy.plan = replace(self.tenancy.plan, home_region=home)
+        self.regions[:] = dict.fromkeys((self.plan.region, home))
 
     async def _watching(self) -> None:
         for number in itertools.count():

@@ -51,7 +51,7 @@ class Dispatcher:
     tenancy: Tenancy
     instance: Instance
     clock: Clock
-    regions: tuple[str, ...]  # subscribed; the first is where the relay is
+    regions: Sequence[str]  # subscribed; the first is where the relay is
     settled: Callable[[], Awaitable[None]]
     latency_ms: Callable[[], float]
     fault: RestFault | None = None
@@ -95,7 +95,8 @@ class Dispatcher:
         return replace(answer, headers={**answer.headers, "opc-request-id": own})
 
     def _note(self, operation: str, status: int, principal: str, request: Request) -> None:
-        self.seen.note(operation, status, principal, request.headers.get("user-agent", "")[:100])
+        agent, host = request.headers.get("user-agent", "")[:100], request.host
+        self.seen.note(operation, status, principal, agent, host)
 
     def _route(self, request: Request) -> tuple[Route | None, Call]:
         """The operation; None is the federation service, which has its own signatures."""

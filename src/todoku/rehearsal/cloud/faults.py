@@ -61,7 +61,7 @@ class RestSeen:
     statuses: Counter[int] = field(default_factory=Counter)
     calls: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
 
-    def note(self, operation: str, status: int, principal: str, agent: str) -> None:
+    def note(self, operation: str, status: int, principal: str, agent: str, host: str) -> None:
         """One call; status 0 is a connection that was cut."""
         self.operations[operation] += 1
         self.statuses[status] += 1
@@ -72,6 +72,7 @@ class RestSeen:
                 "status": status,
                 "principal": principal,
                 "agent": agent,
+                "host": host,
             }
         )
 

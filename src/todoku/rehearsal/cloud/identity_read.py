@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from todoku.settings.regions import REGIONS
@@ -17,7 +18,7 @@ _SORT = {"TIMECREATED": "timeCreated", "NAME": "name"}
 class Reading:
     """The operations that change nothing. `regions`: those that the tenancy is subscribed to."""
 
-    def __init__(self, tenancy: Tenancy, regions: tuple[str, ...]) -> None:
+    def __init__(self, tenancy: Tenancy, regions: Sequence[str]) -> None:
         self.tenancy, self.clock, self.regions = tenancy, tenancy.clock, regions
 
     def routes(self) -> list[Route]:

@@ -9,7 +9,7 @@ needs a primary e-mail address, and how that is refused, was seen in reports of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +18,16 @@ from .entries import Entry, Shelf, if_match, ocid
 from .errors import ApiError, conflict, invalid, not_found
 from .http_server import Answer
 from .scim_filter import matcher
-from .tenancy import Group, IdentityDomain, InDomain, Membership, SmtpCredential, Tenancy, User
+from .scim_shapes import CAPABILITIES, CREDENTIAL, GROUP, TAGS, USER, Shapes
+from .tenancy import Group, IdentityDomain, Membership, Tenancy, User
 
 BASE = "admin"
-_CORE = "urn:ietf:params:scim:schemas:core:2.0"
-_ORACLE = "urn:ietf:params:scim:schemas:oracle:idcs"
-_USER, _GROUP, _CREDENTIAL = f"{_CORE}:User", f"{_CORE}:Group", f"{_ORACLE}:smtpCredential"
-_TAGS = f"{_ORACLE}:extension:OCITags"
-_CAPABILITIES = f"{_ORACLE}:extension:capabilities:User"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _LIST = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 _ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 _ORACLE_ERROR = "urn:ietf:params:scim:api:oracle:idcs:extension:messages:Error"
 
 _PAGE, _LONGEST_PAGE = 50, 1000
-_ON_REQUEST = frozenset(("members", "groups"))  # `returned: request` in the SDK's models
-_SWITCHES = ("canUseConsolePassword", "canUseApiKeys", "canUseAuthTokens", "canUseSmtpCredentials")
 _MEMBER = re.compile(r'members\[value eq "([^"]+)"\]')
 
 
@@ -64,7 +58,7 @@ class Scim:
     """The service of every identity domain of the tenancy."""
 
     def __init__(self, tenancy: Tenancy) -> None:
-        self.tenancy, self.clock = tenancy, tenancy.clock
+        self.tenancy, self.clock, self._shapes = tenancy, tenancy.clock, Shapes(tenancy)
 
     def routes(self) -> list[Route]:
         """Every operation."""
@@ -108,7 +102,7 @@ class Scim:
             self._require(call.principal, "inspect", kind.type, domain)
             wanted = matcher(call.query["filter"]) if call.query.get("filter") else lambda _thing: True
             mine = [entry for entry in kind.shelf.alive() if entry.domain == domain.name]
-            found = [entry for entry in mine if wanted(self._whole(entry, domain))]
+            found = [entry for entry in mine if wanted(self._shapes.whole(entry, domain))]
             start, count = _number(call, "startIndex", 1), _number(call, "count", _PAGE)
             if count > _LONGEST_PAGE:
                 raise invalid(f"count has to be at most {_LONGEST_PAGE}")
@@ -116,7 +110,7 @@ class Scim:
             listed = {
                 "schemas": [_LIST],
                 "totalResults": len(found),
-                "Resources": [self._shown(call, entry, domain) for entry in page],
+                "Resources": [self._shapes.shown(call, entry, domain) for entry in page],
                 "startIndex": max(start, 1),
                 "itemsPerPage": count,
             }
@@ -138,7 +132,7 @@ class Scim:
     def _getter(self, kind: _Kind) -> Callable[[Call], Answer]:
         def handle(call: Call) -> Answer:
             entry, domain = self._find(call, "inspect", kind)
-            return Answer(200, self._shown(call, entry, domain), {"etag": entry.etag})
+            return Answer(200, self._shapes.shown(call, entry, domain), {"etag": entry.etag})
 
         return handle
 
@@ -167,7 +161,7 @@ class Scim:
                     raise invalid("an operation has to be an object")
                 self._patch(call, entry, domain, operation)
             entry.touch(self.clock.now())
-            return Answer(200, self._shown(call, entry, domain), {"etag": entry.etag})
+            return Answer(200, self._shapes.shown(call, entry, domain), {"etag": entry.etag})
 
         return handle
 
@@ -177,13 +171,15 @@ class Scim:
         """Somebody new, with a name and a primary address."""
         domain = self._domain(call)
         self._require(call.principal, "manage", "users", domain)
-        _need_schema(call, _USER)
+        _need_schema(call, USER)
         name = call.text("userName", longest=100)
         emails = call.body.get("emails")
-        primary = [e for e in emails or [] if isinstance(e, dict) and e.get("primary") is True]
+        known = emails if isinstance(emails, list) else []
+        primary = [e for e in known if isinstance(e, dict) and e.get("primary") is True]
         if not primary or "@" not in str(primary[0].get("value")):
             raise ApiError(400, "user.primaryEmailNotSpecified", "The primary email must be specified.")
-        family = (call.body.get("name") or {}).get("familyName")
+        name_parts = call.body.get("name")
+        family = name_parts.get("familyName") if isinstance(name_parts, dict) else None
         if not isinstance(family, str) or not family:
             raise invalid("Missing required attribute(s): name.familyName")
         self._must_be_new(self.tenancy.users, "User", name, domain)
@@ -194,31 +190,32 @@ class Scim:
         """A group, with the members that it may have from the start."""
         domain = self._domain(call)
         self._require(call.principal, "manage", "groups", domain)
-        _need_schema(call, _GROUP)
+        _need_schema(call, GROUP)
         name = call.text("displayName", longest=100)
         self._must_be_new(self.tenancy.groups, "Group", name, domain)
-        group = Group(**self._common(call, name, "group", domain))
-        if call.body.get("members"):
-            self._add_members(group, domain, call.body["members"])
-        return self._made(call, self.tenancy.groups.put(group), domain)
+        members = self._users(call.body.get("members") or [], domain)
+        group = self.tenancy.groups.put(Group(**self._common(call, name, "group", domain)))
+        self._add_members(group, members)
+        return self._made(call, group, domain)
 
     def create_credential(self, call: Call) -> Answer:
         """The only answer that has the password."""
         domain = self._domain(call)
         self._require(call.principal, "manage", "credentials", domain)
-        _need_schema(call, _CREDENTIAL)
+        _need_schema(call, CREDENTIAL)
         owner = call.body.get("user")
         if not isinstance(owner, dict):
             raise invalid("Missing required attribute(s): user")
         user = self._by_id(self.tenancy.users, str(owner.get("value") or owner.get("ocid")), domain)
         about = call.text("description", required=False, longest=400)
         credential = self.tenancy.add_credential(user, about)
-        shown = self._shown(call, credential, domain) | {"password": credential.password}
+        shown = self._shapes.shown(call, credential, domain) | {"password": credential.password}
         return Answer(201, shown, {"etag": credential.etag})
 
     def _common(self, call: Call, name: str, kind: str, domain: IdentityDomain) -> dict[str, Any]:
         now = self.clock.now()
-        tags = (call.body.get(_TAGS) or {}).get("freeformTags") or []
+        tagged = call.body.get(TAGS)
+        tags = tagged.get("freeformTags") if isinstance(tagged, dict) else None
         return {
             "id": ocid(kind),
             "compartment": self.tenancy.plan.tenancy,
@@ -226,7 +223,7 @@ class Scim:
             "description": call.text("description", required=False, longest=400),
             "created": now,
             "ready": now,
-            "freeform_tags": {tag["key"]: tag["value"] for tag in tags},
+            "freeform_tags": _tags(tags or []),
             "domain": domain.name,
         }
 
@@ -236,19 +233,19 @@ class Scim:
                 raise conflict(f"The value of {word} {name} is not unique.", "uniqueness")
 
     def _made(self, call: Call, entry: Entry, domain: IdentityDomain) -> Answer:
-        return Answer(201, self._shown(call, entry, domain), {"etag": entry.etag})
+        return Answer(201, self._shapes.shown(call, entry, domain), {"etag": entry.etag})
 
     # -- changing them
 
     def _patch(self, call: Call, entry: Any, domain: IdentityDomain, operation: dict[str, Any]) -> None:
         word, path, value = (operation.get(name) for name in ("op", "path", "value"))
         word, path = str(word).lower(), str(path or "")
-        if path == f"{_CAPABILITIES}:canUseSmtpCredentials" and isinstance(entry, User):
+        if path == f"{CAPABILITIES}:canUseSmtpCredentials" and isinstance(entry, User):
             self._require(call.principal, "manage", "users", domain)
             entry.capabilities["canUseSmtpCredentials"] = value in (True, "true")
         elif path == "members" and word == "add" and isinstance(entry, Group):
             self._require(call.principal, "use", "users", domain)
-            self._add_members(entry, domain, value)
+            self._add_members(entry, self._users(value, domain))
         elif (found := _MEMBER.fullmatch(path)) and word == "remove" and isinstance(entry, Group):
             self._require(call.principal, "use", "users", domain)
             self._remove_member(entry, self._by_id(self.tenancy.users, found[1], domain))
@@ -257,14 +254,17 @@ class Scim:
         else:
             raise invalid(f"cannot {word} {path!r}")
 
-    def _add_members(self, group: Group, domain: IdentityDomain, members: Any) -> None:
+    def _users(self, members: Any, domain: IdentityDomain) -> list[User]:
+        """Those that a list of members means."""
         if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
             raise invalid("members has to be a list of objects")
-        for each in members:
-            if each.get("type") != "User":
-                raise invalid("members.type has to be User")
-            user = self._by_id(self.tenancy.users, str(each.get("value")), domain)
-            if user.id not in (member.user for member in self._memberships(group)):
+        if not all(each.get("type") == "User" for each in members):
+            raise invalid("members.type has to be User")
+        return [self._by_id(self.tenancy.users, str(each.get("value")), domain) for each in members]
+
+    def _add_members(self, group: Group, users: Iterable[User]) -> None:
+        for user in users:
+            if user.id not in (member.user for member in self._shapes.memberships(group)):
                 now = self.clock.now()
                 member = Membership(
                     id=ocid("groupmembership"),
@@ -278,84 +278,22 @@ class Scim:
                 self.tenancy.memberships.put(member)
 
     def _remove_member(self, group: Group, user: User) -> None:
-        for member in self._memberships(group):
+        for member in self._shapes.memberships(group):
             if member.user == user.id:
                 member.leave(self.clock.now(), 0.0)
-
-    def _memberships(self, group: Group) -> list[Membership]:
-        return [member for member in self.tenancy.memberships.alive() if member.group == group.id]
-
-    # -- as the API shows them
-
-    def _shown(self, call: Call, entry: Any, domain: IdentityDomain) -> dict[str, Any]:
-        """With what is only given on request if it was requested."""
-        asked = {name.lower() for name in call.query.get("attributes", "").split(",")}
-        everything = call.query.get("attributeSets", "").lower() in ("all", "request")
-        whole = self._whole(entry, domain)
-        hidden = frozenset() if everything else {name for name in _ON_REQUEST if name not in asked}
-        return {key: value for key, value in whole.items() if key not in hidden}
-
-    def _whole(self, entry: Any, domain: IdentityDomain) -> dict[str, Any]:
-        match entry:
-            case User():
-                return self._about(entry, domain, "Users", (_USER, _CAPABILITIES, _TAGS)) | self._user(entry)
-            case Group():
-                about = self._about(entry, domain, "Groups", (_GROUP, _TAGS))
-                users = [self.tenancy.users[member.user] for member in self._memberships(entry)]
-                return about | {"displayName": entry.name, "members": [_named(user) for user in users]}
-            case SmtpCredential():
-                about = self._about(entry, domain, "SmtpCredentials", (_CREDENTIAL,))
-                user = self.tenancy.users[entry.user]
-                mine = {"value": user.scim_id, "ocid": user.id, "name": user.name}
-                return about | {"userName": entry.name, "status": "ACTIVE", "user": mine}
-        raise TypeError(entry)
-
-    def _user(self, user: User) -> dict[str, Any]:
-        groups = [self.tenancy.groups[m.group] for m in self.tenancy.memberships.alive() if m.user == user.id]
-        return {
-            "userName": user.name,
-            "displayName": user.family_name or user.name,
-            "active": True,
-            "name": {"familyName": user.family_name or user.name},
-            "emails": [{"value": user.email, "type": "work", "primary": True, "verified": False}],
-            "groups": [
-                {"value": g.scim_id, "ocid": g.id, "display": g.name, "type": "direct"} for g in groups
-            ],
-            _CAPABILITIES: {name: user.can(name) for name in _SWITCHES},
-        }
-
-    def _about(
-        self, entry: InDomain, domain: IdentityDomain, path: str, schemas: Sequence[str]
-    ) -> dict[str, Any]:
-        tags = [{"key": key, "value": value} for key, value in entry.freeform_tags.items()]
-        tagged = {_TAGS: {"freeformTags": tags}} if tags else {}
-        return {
-            "schemas": [name for name in schemas if name != _TAGS or tags],
-            "id": entry.scim_id,
-            "ocid": entry.id,
-            "description": entry.description,
-            "domainOcid": domain.id,
-            "compartmentOcid": domain.compartment,
-            "tenancyOcid": self.tenancy.plan.tenancy,
-            "meta": {
-                "resourceType": path.removesuffix("s"),
-                "created": self.clock.text(entry.created),
-                "lastModified": self.clock.text(entry.updated or entry.created),
-                "version": entry.etag,
-                "location": f"https://{domain.host}/admin/v1/{path}/{entry.scim_id}",
-            },
-            **tagged,
-        }
-
-
-def _named(user: User) -> dict[str, Any]:
-    return {"value": user.scim_id, "ocid": user.id, "display": user.name, "name": user.name, "type": "User"}
 
 
 def _need_schema(call: Call, schema: str) -> None:
     schemas = call.body.get("schemas")
     if not isinstance(schemas, list) or schema not in schemas:
         raise invalid(f"Missing required attribute(s): schemas, with {schema}")
+
+
+def _tags(tags: Any) -> dict[str, str]:
+    try:
+        return {str(tag["key"]): str(tag["value"]) for tag in tags}
+    except (TypeError, KeyError):
+        raise invalid("freeformTags has to be a list of objects with key and value") from None
 
 
 def _number(call: Call, name: str, default: int) -> int:

@@ -3,6 +3,7 @@
 "advance_s": 3600                     let time pass at once
 "dkim_activation_s": 3900             and the other fields of `Timing`
 "claimed": ["hoge.example"]           domains that belong to another tenancy
+"home_elsewhere": true                the home region is another one than that in which mail is sent
 "rest": {"status": 429, "count": 3, "operation": "create_*"}        or null
 "rest": {"cut": "after", "operation": "writes", "skip": 2}
 """
@@ -28,6 +29,12 @@ def _names(value: Any, name: str) -> set[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{name} has to be a list of domains, not {value!r}")
     return {item.lower().rstrip(".") for item in value}
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} has to be true or false, not {value!r}")
+    return value
 
 
 def _fault(value: Any, name: str) -> RestFault | None:
@@ -60,6 +67,7 @@ _TIMING = tuple(field.name for field in dataclasses.fields(Timing))
 KEYS: Mapping[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys(_TIMING, _seconds),
     "claimed": _names,
+    "home_elsewhere": _flag,
     "rest": _fault,
     "advance_s": _seconds,
 }
@@ -73,6 +81,8 @@ async def change(cloud: Cloud, values: Mapping[str, Any]) -> None:
     if "claimed" in values:
         cloud.claimed.clear()
         cloud.claimed |= values["claimed"]
+    if "home_elsewhere" in values:
+        cloud.move_home(elsewhere=values["home_elsewhere"])
     if "rest" in values:
         cloud.dispatcher.fault = values["rest"]
     if "advance_s" in values:
@@ -85,6 +95,7 @@ def state(cloud: Cloud) -> dict[str, Any]:
     return {
         **dataclasses.asdict(cloud.timing),
         "claimed": sorted(cloud.claimed),
+        "home_elsewhere": cloud.tenancy.plan.home_region != cloud.plan.region,
         "rest": dataclasses.asdict(fault) if fault and fault.count else None,
         "advanced_s": cloud.clock.offset,
         "rest_seen": {

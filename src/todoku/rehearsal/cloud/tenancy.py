@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from todoku.rehearsal.internet_plan import CloudPlan
+from todoku.rehearsal.internet_plan import INSTANCES, CloudPlan
 
 from .api import Principal
 from .clock import Clock
 from .entries import Entry, Shelf, Timing, ocid
 from .errors import invalid, limit_exceeded, not_found
-from .policies import Condition, Statement, parse
+from .policies import Condition, Statement, condition, parse
 
 ADMINISTRATORS = "Administrators"
 DEFAULT_DOMAIN = "Default"
@@ -169,6 +169,13 @@ class Tenancy:
         statement = f"ALLOW GROUP {ADMINISTRATORS} to manage all-resources IN TENANCY"
         policy = base("Tenant Admin Policy", ocid("policy"))
         self.policies.put(Policy(**policy, statements=(statement,), parsed=(parse(statement),)))  # type: ignore[arg-type]
+        if plan.instance_may:
+            rule = f"instance.id = '{plan.instance}'"
+            mine = base(INSTANCES, ocid("dynamicgroup"))
+            self.dynamic_groups.put(DynamicGroup(**mine, rule=rule, condition=condition(rule)))  # type: ignore[arg-type]
+            may = tuple(parse(text) for text in plan.instance_may)
+            policy = base(INSTANCES, ocid("policy"))
+            self.policies.put(Policy(**policy, statements=plan.instance_may, parsed=may))  # type: ignore[arg-type]
         private = serialization.load_pem_private_key(plan.api_private_key.encode(), password=None)
         self.add_key(plan.user, public_pem(private.public_key()))  # type: ignore[arg-type]
         return self

@@ -92,6 +92,13 @@ def test_members_are_told_only_on_request(domain: Any) -> None:
     assert domain.list_groups(filter=f'members.value eq "{made.id}"').data.resources == []
 
 
+def test_a_group_with_a_member_who_is_not_there_is_not_made(domain: Any) -> None:
+    members = [models.GroupMembers(value="nobody", type="User")]
+    group = models.Group(schemas=[GROUP], display_name="senders", members=members)
+    refused(lambda: domain.create_group(group=group), 404, "not found")
+    assert domain.list_groups().data.resources == []
+
+
 def test_what_a_domain_refuses(domain: Any) -> None:
     refused(lambda: domain.create_user(user=user(emails=[])), 400, "The primary email must be specified.")
     refused(lambda: domain.create_user(user=user(schemas=[GROUP])), 400, "schemas")
