@@ -236,7 +236,7 @@ def _without_needs(resource):  # type: ignore[no-untyped-def]
     """The resource without the cloud's, which are not in this plan."""
     if isinstance(resource, RecordSetResource):
         return _Alone(resource.record, force=resource.force)
-    return resource
+    return FewChanges(tuple(map(_without_needs, resource.records)), resource.force)
 
 
 class _Alone(RecordSetResource):
