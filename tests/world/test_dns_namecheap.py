@@ -32,6 +32,7 @@ FOREIGN = [
         ("4", "@", "TXT", "proof=0123", "10", "1799"),
         ("5", "@", "TXT", "v=spf1 a -all", "10", "1799"),
         ("6", "*.dev", "AAAA", "2001:db8::80", "10", "300"),
+        ("8", "lists", "MX", "mx.outside.example.", "20", "1800"),
         ("7", "@", "CAA", '0 issue "letsencrypt.org"', "10", "1800"),
     )
 ]

@@ -53,6 +53,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], list[str]]:
         (ZONE, "SOA"): [f"ns.{ZONE}. admin.{ZONE}. 1 2 3 4 5"],
         (ZONE, "NS"): [f"ns.{ZONE}."],
         (f"ns.{ZONE}", "A"): ["192.0.2.53"],
+        ("ap.rp.oracleemaildelivery.com", "TXT"): ['"v=spf1 ip4:192.0.2.25 ~all"'],
     }
     lookups = Lookups(("192.0.2.53",), send=_Server(records).send)
     names = Names(Manual(lookups), lookups, Outputs(), (ZONE,))

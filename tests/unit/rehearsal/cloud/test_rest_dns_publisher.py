@@ -9,7 +9,9 @@ from cloud_side import Side, side_fixture  # noqa: F401
 from oci.dns import models
 
 from todoku.dns import lexicon_publisher, oci_auth
-from todoku.dns.lexicon_publisher import Account, LexiconPublisher
+from todoku.dns.lexicon_account import Account
+from todoku.dns.lexicon_publisher import LexiconPublisher
+from todoku.dns.lookups import Lookups
 from todoku.dns.oci_caller import Caller
 from todoku.dns.oci_publisher import OciPublisher
 from todoku.dns.publisher import ChangedMeanwhile, Publisher, PublisherFailed, Replacement
@@ -23,7 +25,7 @@ def publisher(side: Side) -> OciPublisher:
     details = models.CreateZoneDetails(name=ZONE, compartment_id=side.config.compartment)
     side.zones().create_zone(details)
     client = side.zones(retry_strategy=oci_auth.patience(oci_auth.sdk()))
-    return OciPublisher(client, side.config.compartment, Caller(oci_auth.sdk(), side.sdk_config()))
+    return OciPublisher(client, side.config.compartment, Caller(oci_auth.sdk()))
 
 
 def replace(publisher: Publisher, name: str, type_: str, *after: str) -> None:
@@ -119,7 +121,7 @@ def through_lexicon(side: Side, publisher: OciPublisher, monkeypatch: pytest.Mon
         "auth_profile": side.config.profile,
         "auth_region": "ap-tokyo-1",
     }
-    return LexiconPublisher(Account("oci", options), 300)
+    return LexiconPublisher(Account("oci", options), 300, Lookups(()))
 
 
 def test_lexicons_oci_provider_publishes_the_same(side: Side, through_lexicon: LexiconPublisher):
