@@ -93,6 +93,32 @@ def test_strangers_use_up_the_share_of_one_alias_and_no_more(world: World) -> No
             world.todoku("alias", "remove", alias)
 
 
+def test_what_is_passed_on_in_part_is_told_to_its_writer(world: World) -> None:
+    # A refusal would be taken to be about both, while carol has it already.
+    one, wide = f"one@{world.domain}", f"wide@{world.domain}"
+    assert world.todoku("alias", "add", one, world.carol).returncode == 0
+    assert world.todoku("alias", "add", wide, *several(world, 3)).returncode == 0  # two a day are allowed
+    try:
+        with world.port_25() as smtp:
+            for command in (f"MAIL FROM:<{world.dave}>", f"RCPT TO:<{wide}>"):
+                assert smtp.say(command).code == 250
+            refused = smtp.message(f"From: {world.dave}\nSubject: to the wide one\n\ntext\n")
+            assert refused.code == 550, refused
+            for command in (f"MAIL FROM:<{world.dave}>", f"RCPT TO:<{one}>", f"RCPT TO:<{wide}>"):
+                assert smtp.say(command).code == 250
+            assert smtp.message(f"From: {world.dave}\nSubject: to both\n\ntext\n").code == 250
+        assert world.wait_for("to both").judged["rcpt_to"] == world.carol
+        notice = world.wait_for("Undelivered mail: passed on in part only", where=world.outside_inbox)
+        assert notice.judged["rcpt_to"] == world.dave
+        assert notice.judged["dmarc"]["result"] == "pass"
+        words = " ".join(notice.message.get_content().split())
+        assert f"{wide} leads to" in words
+        assert "3 forwarded recipients" in words
+    finally:
+        for alias in (one, wide):
+            world.todoku("alias", "remove", alias)
+
+
 def test_bulk_mail_waits_while_personal_mail_passes(world: World, account: Callable[[str], Account]) -> None:
     # 1,000 a minute, of which bulk mail may use 50
     news, frida = account("news"), account("frida")

@@ -239,7 +239,6 @@ def memory(pid: int) -> int:
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
-@pytest.mark.slow  # 200 MiB through Postfix and DKIM
 def test_twenty_large_signed_messages_at_once_stay_under_300_mib_in_all_workers_together(
     world: World,
 ) -> None:

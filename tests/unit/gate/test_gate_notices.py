@@ -96,14 +96,19 @@ def test_one_that_postfix_does_not_take_is_told_later(tmp_path: Path, site: Sett
 
 def test_workers_that_see_it_at_the_same_moment_tell_it_once(tmp_path: Path, site: Settings) -> None:
     postfix = Postfix()
+    notices = [Notices(tmp_path / "n", postfix, lambda: NOW) for _ in range(8)]
+    notices[0].tell(replace(NOTICE, kind="other"), site)  # the file is there
+    for number in range(15):
+        matter = replace(NOTICE, matter=f"Bad {number}")
+        together = threading.Barrier(len(notices))
 
-    def worker() -> None:
-        for _ in range(10):
-            Notices(tmp_path / "n", postfix, lambda: NOW).tell(NOTICE, site)
+        def worker(one: Notices, matter: Notice = matter, together: threading.Barrier = together) -> None:
+            together.wait()
+            one.tell(matter, site)
 
-    threads = [threading.Thread(target=worker) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(postfix.copies) == 1
+        threads = [threading.Thread(target=worker, args=(one,)) for one in notices]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(postfix.copies) == 1 + 15

@@ -94,6 +94,19 @@ def test_a_session_that_clamd_has_closed_meanwhile_costs_nothing(tmp_path: Path)
     run(tmp_path, test)
 
 
+def test_a_session_that_has_rested_too_long_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(clamd: Clamd, scanner: Scanner) -> None:
+        assert await scanner.scan(lambda: [b"x"]) == Clean()
+        monkeypatch.setattr("todoku.gate.scanner._KEPT", 0.0)
+        await asyncio.sleep(0.01)
+        assert await scanner.scan(lambda: [b"x"]) == Clean()
+        assert clamd.connections == 2
+
+    run(tmp_path, test)
+
+
 def test_a_connection_that_breaks_during_the_scan_is_an_error(tmp_path: Path) -> None:
     async def test(clamd: Clamd, scanner: Scanner) -> None:
         clamd.answer = lambda *_: None
