@@ -59,6 +59,13 @@ def count(engine: Engine, by: By, since: float) -> list[Count]:
     )
 
 
+def latest(engine: Engine) -> float | None:
+    """When the latest message arrived; None when there is none. Raises `StoreError`."""
+    with ledger.read(engine) as connection:
+        found = connection.execute(select(func.max(schema.message.c.arrived))).scalar()
+    return None if found is None else float(found)
+
+
 def _name(by: By, of: object) -> str:
     if by == "day":
         return datetime.fromtimestamp(float(str(of)), UTC).strftime("%Y-%m-%d")
