@@ -122,7 +122,7 @@ def test_rotation_in_mid_stream_loses_and_doubles_nothing(world: World) -> None:
         assert len(journey["recipients"][0]["attempts"]) == 1
 
 
-def _agent() -> list[int]:
+def agents() -> list[int]:
     found = subprocess.run(["pgrep", "-x", "todoku-agent"], capture_output=True, text=True, check=False)
     return [int(number) for number in found.stdout.split()]
 
@@ -133,7 +133,7 @@ def test_killed_at_any_moment_it_misses_nothing_and_writes_nothing_twice(world: 
         world.submit(world.alice, world.carol, subject)
         if number % 4 == 0:
             time.sleep(number * 0.07)
-            for process in _agent()[-1:]:
+            for process in agents()[-1:]:
                 os.kill(process, signal.SIGKILL)
     for subject in subjects:
         journey = settled(world, subject, world.carol, "accepted", 60)
@@ -142,7 +142,7 @@ def test_killed_at_any_moment_it_misses_nothing_and_writes_nothing_twice(world: 
 
 
 def test_the_agent_works_as_a_user_of_its_own_who_can_read_neither_passwords_nor_mail(world: World) -> None:
-    workers = [pid for pid in _agent() if Path(f"/proc/{pid}").stat().st_uid != 0]
+    workers = [pid for pid in agents() if Path(f"/proc/{pid}").stat().st_uid != 0]
     assert len(workers) == 1
     status = Path(f"/proc/{workers[0]}/status").read_text()
     assert "NoNewPrivs:\t1" in status

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from todoku.gate.book import APPROVED, SENDER_LOGIN, ApprovedSenders, SenderBook
+from todoku.gate.book import APPROVED, SENDER_LOGIN, ApprovedSenders, SenderBook, Suppressions
 
 if TYPE_CHECKING:
     from todoku.gate.limits import Limits
@@ -25,6 +25,7 @@ class Context:
     senders: SenderBook = field(default_factory=SenderBook)
     approval: ApprovedSenders = field(default_factory=ApprovedSenders)
     limits: Limits | None = None
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
     @property
     def site(self) -> Settings:

@@ -77,6 +77,18 @@ attempt = Table(
     Column("words", Text),
 )
 
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("key", String(100), nullable=False, unique=True),  # what it is about: nobody is told that twice
+    Column("recipient", Text, nullable=False),
+    Column("message_id", Text, nullable=False),  # its own, by which the log tells that it was taken
+    Column("content", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, sending, sent, refused
+    Column("created", Double, nullable=False, index=True),
+)
+
 checkpoint = Table(
     "checkpoint",
     metadata,
