@@ -60,6 +60,7 @@ if "TODOKU_WORLD" not in os.environ:
 
 T = TypeVar("T")
 CONFIG = Path("/etc/todoku/todoku.toml")
+WATCH = Path("/etc/supervisor/conf.d/todoku-relay.conf")  # there is one only with a cloud
 OFFICE = ("ip", "netns", "exec", "office")
 
 
@@ -97,6 +98,7 @@ class World:
         self.dave = f"dave@{described['outside']['domain']}"
         self.inbox = Path(described["receiver"]["inbox"])
         self.outside_inbox = self.inbox.parent / "outside-inbox"
+        self.watches = True  # whether todoku-relay runs
         self.outside_ip: str = described["outside"]["ip"]
 
     # --- connections ---
@@ -187,12 +189,30 @@ class World:
         )  # fmt: skip
 
     def relay(self, **faults: Any) -> dict[str, Any]:
-        """Set the fault switchboard, or only read it; returns its state."""
+        """Set the fault switchboard, or only read it; returns its state.
+
+        Who is suppressed that way is meant to be found out by the relay's answer: the service that would tell the gate
+        is stopped for the rest of the test.
+        """
+        if faults.get("suppress"):
+            self.watch_relay(False)
         body = json.dumps(faults).encode() if faults else None
         request = urllib.request.Request(self.described["relay"]["control"], data=body)
         with urllib.request.urlopen(request, timeout=10) as answer:
             state: dict[str, Any] = json.load(answer)
             return state
+
+    def watch_relay(self, on: bool) -> None:
+        """Start or stop the service that fetches the relay's suppression list; started, the gate knows of nobody."""
+        if not WATCH.exists() or on is self.watches:
+            return
+        if on:
+            Path("/var/lib/todoku/relay/suppressions.json").write_text("[]")
+            Path("/var/lib/todoku/exchange/suppressed").unlink(missing_ok=True)
+            time.sleep(1.1)  # the gate looks once a second
+        command = ["supervisorctl", "start" if on else "stop", "todoku-relay"]
+        subprocess.run(command, check=True, capture_output=True)
+        self.watches = on
 
     def todoku(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -257,6 +277,7 @@ def world(the_world: World) -> Iterator[World]:
     the_world.relay(reset=True)
     yield the_world
     the_world.relay(reset=True)
+    the_world.watch_relay(True)
 
 
 @pytest.fixture

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from todoku import __version__
-from todoku.cli import account, alias, check, credential, destroy, dkim, dns, explain, plan, rehearse
+from todoku.cli import (
+    account,
+    alias,
+    check,
+    credential,
+    destroy,
+    dkim,
+    dns,
+    explain,
+    journey,
+    plan,
+    rehearse,
+    status,
+    suppression,
+)
 from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
@@ -49,6 +63,11 @@ app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
 app.add_typer(account.app, name="account")
 app.add_typer(alias.app, name="alias")
+app.command("status")(status.status)
+app.command("trace")(journey.trace)
+app.command("queue")(journey.queue)
+app.command("stats")(journey.stats)
+app.add_typer(suppression.app, name="suppression")
 app.add_typer(dns.app, name="dns")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")

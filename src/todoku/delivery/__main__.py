@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import decisions, opener, privileges
+from todoku.delivery import decisions, notices, opener, privileges, suppressions
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
@@ -21,6 +21,7 @@ from todoku.delivery.maillog import MailLog
 from todoku.delivery.record import Recorder
 from todoku.delivery.retention import DAY, forget
 from todoku.delivery.sources import DecisionSource, JournalSource, LogSource, Source
+from todoku.delivery.suppressions import SuppressionList
 from todoku.settings import DEFAULT_PATH, Settings, SettingsError, load
 from todoku.store import StoreError, ledger
 
@@ -30,6 +31,7 @@ USER = "todoku-agent"
 # Where there is a journal, its readers are this group.
 _GROUPS = ("systemd-journal",)
 _HOUR = 3600.0
+_OFTEN = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,8 +107,20 @@ def _die_with_the_parent() -> None:
 
 def work(engine: Engine, settings: Settings, options: argparse.Namespace, files: LogFiles | None) -> int:
     """Until TERM; the exit code. Raises `StoreError`. `files` None: systemd's journal."""
-    recorder = Recorder(engine)
-    agent = Agent(recorder, _sources(recorder, files, options.exchange), _tasks(engine, settings))
+    recorder = Recorder(engine, notices.Writer(settings))
+    sender = notices.Sender(engine)
+    suppressed = SuppressionList(options.suppressions, options.exchange)
+
+    def look_at_suppressions() -> None:
+        if told := suppressed.news():
+            recorder.record(told)
+
+    tasks = [
+        *_tasks(engine, settings),
+        Task("reading the suppression list", _OFTEN, look_at_suppressions),
+        Task("sending notices", _OFTEN, sender.send),
+    ]
+    agent = Agent(recorder, _sources(recorder, files, options.exchange), tasks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _caught, _frame: agent.stop())
     log.info("reading %s", files.name if files is not None else "the journal")
@@ -157,6 +171,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--user", default=USER, help="whom to become when started as root (%(default)s)")
     parser.add_argument(
         "--exchange", type=Path, default=decisions.FOLDER, help="where the gate's records are (%(default)s)"
+    )
+    parser.add_argument(
+        "--suppressions",
+        type=Path,
+        default=suppressions.FILE,
+        help="the relay's suppression list (%(default)s)",
     )
     parser.add_argument("--pid-file", type=Path, help="where to write the number of the parent process")
     return parser

@@ -102,4 +102,17 @@ class Decided(NamedTuple):
     subject: str | None
 
 
-Entry: TypeAlias = Handed | Named | Active | Attempt | Noticed | Expired | Removed | Rejected | Decided
+class Told(NamedTuple):
+    """The relay's suppression list has this address. `message_id`: of the message that was the cause, or empty."""
+
+    time: float
+    queue_id: str  # always empty
+    address: str
+    reason: str  # "HARDBOUNCE", "COMPLAINT", "MANUAL", ...
+    message_id: str
+    detail: str  # the other side's words
+    source: str  # the other side's host
+    day: str
+
+
+Entry: TypeAlias = Handed | Named | Active | Attempt | Noticed | Expired | Removed | Rejected | Decided | Told

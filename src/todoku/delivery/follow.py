@@ -110,7 +110,6 @@ class Follower:
         self._inode = position.inode if position else 0
         self._offset = position.offset if position else 0
         self._tail = (position.tail_size, position.tail) if position else (0, "")
-        self._written = -1
         self._quiet_since: float | None = None
 
     @property
@@ -200,7 +199,9 @@ class Follower:
         here = next((place for place, file in enumerate(files) if file.inode == self._inode), None)
         if here is not None and files[here] is not current:
             return files[here + 1]
-        return next((file for file in files if file.written > self._written), current)
+        # It is gone, or compressed, which keeps its time.
+        written = os.fstat(cast(BinaryIO, self._file).fileno()).st_mtime_ns
+        return next((file for file in files if file.written > written), current)
 
     def _in_order(self) -> list[Found]:
         """Oldest first, the log itself last."""
@@ -239,7 +240,6 @@ class Follower:
         self._file = opened
         self._is_current, self._is_fixed = file.name == self._files.name, False
         self._inode = os.fstat(opened.fileno()).st_ino
-        self._written = file.written
         self._quiet_since = None
         if offset == 0:
             self._offset, self._tail = 0, (0, "")

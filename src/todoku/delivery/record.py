@@ -22,12 +22,20 @@ from todoku.delivery.entries import (
     Noticed,
     Rejected,
     Removed,
+    Told,
 )
 from todoku.delivery.rows import MessageRow, Row, Rows
 from todoku.delivery.states import State
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
+_CLOCKS = 60.0  # seconds that the relay's clock may differ from ours
+_TRIES = 5 * 86_400.0  # seconds for which a relay may go on trying
+_OF_REASON = {
+    "HARDBOUNCE": State.BOUNCED,
+    "SOFTBOUNCE": State.BOUNCED,
+    "COMPLAINT": State.COMPLAINED,
+}
 _MOST_OPEN = 20_000  # messages kept in memory; more than that, and they are read from the ledger again
 
 
@@ -40,6 +48,7 @@ class Changed:
     before: State | None
     now: State
     time: float
+    host: str = ""  # who said so, where it was neither we nor the relay
 
 
 # Told of the changes within the transaction that makes them.
@@ -54,6 +63,7 @@ class Recorder:
         self._listener = listener
         self._rows = Rows()
         self._changes: list[Changed] = []
+        self._connection: Connection | None = None  # of the transaction
 
     def position(self, source: str) -> str | None:
         """How far that source has been read, in its own words. Raises `StoreError`."""
@@ -66,6 +76,7 @@ class Recorder:
         """All of it, or on an error nothing. Raises `StoreError`."""
         try:
             with ledger.write(self._engine) as connection:
+                self._connection = connection
                 self._rows.begin(connection, (entry.queue_id for entry in entries))
                 for entry in entries:
                     _RECORD[type(entry)](self, entry)
@@ -77,7 +88,7 @@ class Recorder:
             self._rows = Rows()  # what is in memory is not what is in the ledger
             raise
         finally:
-            self._changes = []
+            self._changes, self._connection = [], None
         self._rows.written()
         if len(self._rows.open) > _MOST_OPEN:
             self._rows = Rows()
@@ -158,6 +169,32 @@ class Recorder:
             self._reached(message, address, State.REFUSED, entry.time).set("words", entry.words)
         message.set("removed", entry.time)
 
+    def _told(self, entry: Told) -> None:
+        """What the relay accepted and then could not deliver, or what the recipient did not want."""
+        state = _OF_REASON.get(entry.reason)
+        if state is None or self._connection is None:
+            return
+        message, recipient = schema.message, schema.recipient
+        query = (
+            select(recipient.c.message)
+            .join(message, recipient.c.message == message.c.id)
+            .where(recipient.c.address == entry.address)
+            .where(recipient.c.state.in_((State.ACCEPTED, State.RELAYED)))
+            .where(message.c.arrived <= entry.time + _CLOCKS)
+            .order_by(message.c.id.desc())
+            .limit(1)
+        )
+        if entry.message_id:
+            query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
+        else:
+            query = query.where(message.c.arrived >= entry.time - _TRIES)
+        for found in self._rows.read_messages(
+            self._connection, list(self._connection.execute(query).scalars())
+        ):
+            self._rows.touch(found)
+            reached = self._reached(found, entry.address, state, entry.time, entry.detail, entry.source)
+            self._rows.attempt(reached, entry.time, state, entry.source, "", entry.detail)
+
     def _queued(self, message: MessageRow, entry: Decided) -> None:
         """To whom it is on its way, as far as the log has not said it yet."""
         if message.values["removed"] is not None:
@@ -167,14 +204,18 @@ class Recorder:
             if address.lower() not in told:
                 self._reached(message, address, State.QUEUED, entry.time)
 
-    def _reached(self, message: MessageRow, address: str, state: State, moment: float) -> Row:
+    def _reached(
+        self, message: MessageRow, address: str, state: State, moment: float, words: str = "", host: str = ""
+    ) -> Row:
         recipient, is_new = self._rows.recipient(message, address, state, moment)
         before = None if is_new else State(recipient.values["state"])
         now = states.after(before, state)
         if now is not before:
             recipient.set("state", str(now))
             recipient.set("since", moment)
-            self._changes.append(Changed(message, recipient, before, now, moment))
+            if words:
+                recipient.set("words", words)
+            self._changes.append(Changed(message, recipient, before, now, moment, host))
         return recipient
 
 
@@ -203,4 +244,5 @@ _RECORD: dict[type, Callable[[Recorder, Any], None]] = {
     Removed: Recorder._removed,
     Rejected: Recorder._rejected,
     Decided: Recorder._decided,
+    Told: Recorder._told,
 }

@@ -24,6 +24,9 @@ def forget(engine: Engine, before: float) -> int:
         .where(message.c.removed.is_not(None) | message.c.id.not_in(waiting))
         .limit(_AT_ONCE)
     )
+    with ledger.write(engine) as connection:
+        told = schema.notice.c.state.in_(("sent", "refused"))
+        connection.execute(delete(schema.notice).where(told, schema.notice.c.created < before))
     forgotten = 0
     while True:
         with ledger.write(engine) as connection:

@@ -76,6 +76,7 @@ class Rows:
         self.open: dict[str, MessageRow] = {}  # by queue ID: those that something may still be said about
         self._touched: dict[int, MessageRow] = {}
         self._attempts: list[dict[str, Any]] = []
+        self._deleted: list[int] = []  # recipients
         self._next: dict[str, int] | None = None
 
     def begin(self, connection: Connection, queue_ids: Iterable[str]) -> None:
@@ -132,6 +133,8 @@ class Rows:
         known = message.recipients.get(address)
         if known is not None and not known.gone:
             return known, False
+        if known is not None and not known.is_new:
+            self._deleted.append(known.id)  # another takes its place
         values: dict[str, Any] = dict.fromkeys(_COLUMNS[schema.recipient.name])
         values |= {"id": self._number(schema.recipient), "message": message.id}
         values |= {"address": address, "state": state, "since": moment}
@@ -154,8 +157,12 @@ class Rows:
     def write(self, connection: Connection) -> None:
         """Everything that is new or changed."""
         messages = list(self._touched.values())
+        recipients = [row for each in messages for row in each.recipients.values()]
+        gone = self._deleted + [row.id for row in recipients if row.gone and not row.is_new]
+        for some in _pieces(gone):  # first: another may have the same address
+            connection.execute(delete(schema.recipient).where(schema.recipient.c.id.in_(some)))
         _write(connection, schema.message, messages)
-        _write(connection, schema.recipient, (row for each in messages for row in each.recipients.values()))
+        _write(connection, schema.recipient, (row for row in recipients if not row.gone))
         if self._attempts:
             connection.execute(insert(schema.attempt), self._attempts)
 
@@ -170,6 +177,7 @@ class Rows:
                 del self.open[queue_id]
         self._touched.clear()
         self._attempts.clear()
+        self._deleted.clear()
 
     def _number(self, table: Table) -> int:
         assert self._next is not None, "begin() comes first"  # noqa: S101
@@ -181,12 +189,8 @@ class Rows:
 def _write(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
-    gone: list[int] = []
     for row in rows:
-        if row.gone:
-            if not row.is_new:
-                gone.append(row.id)
-        elif row.is_new:
+        if row.is_new:
             new.append(row.values)
         elif row.changed:
             changed.append({f"new_{name}": value for name, value in row.values.items()})
@@ -194,8 +198,6 @@ def _write(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
         connection.execute(insert(table), new)
     if changed:
         connection.execute(_UPDATES[table.name], changed)
-    for some in _pieces(gone):
-        connection.execute(delete(table).where(table.c.id.in_(some)))
 
 
 def _update(table: Table) -> Any:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 SENDER_LOGIN = Path("/var/lib/todoku/directory/sender_login")
 APPROVED = Path("/var/lib/todoku/gate/approved")
+SUPPRESSED = Path("/var/lib/todoku/exchange/suppressed")
 LOOK_EVERY = 1.0  # seconds
 
 
@@ -87,6 +88,22 @@ class ApprovedSenders:
     def now(self) -> frozenset[str] | None:
         """Addresses, and "@domain" for whole domains; None when it is not known."""
         return self._watched.now
+
+
+class Suppressions:
+    """To whom the relay sends nothing: address -> (reason, day), as the agent last wrote it; empty without."""
+
+    def __init__(self, path: Path = SUPPRESSED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._watched = Watched[Mapping[str, tuple[str, str]]](path, _suppressed, {}, clock)
+
+    @property
+    def now(self) -> Mapping[str, tuple[str, str]]:
+        return self._watched.now
+
+
+def _suppressed(text: str) -> dict[str, tuple[str, str]]:
+    rows = (line.split("\t") for line in text.splitlines())
+    return {row[0].lower(): (row[1], row[2]) for row in rows if len(row) == 3}
 
 
 def _sender_logins(text: str) -> dict[str, frozenset[str]]:

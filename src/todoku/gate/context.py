@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from todoku.gate.aliases import VIRTUAL_ALIAS, AliasBook
-from todoku.gate.book import APPROVED, SENDER_LOGIN, ApprovedSenders, SenderBook
+from todoku.gate.book import APPROVED, SENDER_LOGIN, ApprovedSenders, SenderBook, Suppressions
 
 if TYPE_CHECKING:
     from todoku.gate.limits import Limits
@@ -27,6 +27,7 @@ class Context:
     approval: ApprovedSenders = field(default_factory=ApprovedSenders)
     limits: Limits | None = None
     aliases: AliasBook = field(default_factory=AliasBook)
+    suppressions: Suppressions = field(default_factory=Suppressions)
 
     @property
     def site(self) -> Settings:

@@ -176,6 +176,19 @@ class Limits:
         return self._opened[1]
 
 
+def used(connection: sqlite3.Connection, now: int) -> dict[str, int]:
+    """What of the relay's plan is used, in emails, by window ("a minute", "in 24 hours", "in 31 days")."""
+    query = (
+        "SELECT coalesce(sum(amount), 0) FROM spent WHERE who = ? AND what = ? AND bucket = ? AND start > ?"
+    )
+    spent = {}
+    for window, size in _BUCKETS.items():
+        (spent[_NAMES[window]],) = connection.execute(
+            query, (_RELAY, "emails", size, now - window - size)
+        ).fetchone()
+    return spent
+
+
 def units(recipients: int, size: int) -> int:
     """What the relay counts as "emails": a recipient for each started 2 MB."""
     return recipients * max(1, -(-size // UNIT))

@@ -78,6 +78,17 @@ AGENT = Daemon(
     ports=(),
     log="",
 )
+RELAY_WATCH = Daemon(
+    name="todoku-relay",
+    process="todoku-relay",
+    pid_file="/var/lib/todoku/relay/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/relay/pid"),
+        *("--name", "todoku-relay", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
 
 
 @dataclass(frozen=True, slots=True)

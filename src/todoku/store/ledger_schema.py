@@ -39,7 +39,7 @@ message = Table(
     Column("rule", String(64)),  # the gate's rule that decided
     Column("words", Text),  # its reply
     Column("subject", Text),  # only with ledger.subjects
-    Column("parent", String(64)),  # queue id of the message that this one is a notice about
+    Column("parent", String(64), index=True),  # queue id of the message that this one is a notice about
     Column("removed", Double),  # when it left the queue
 )
 
@@ -48,8 +48,8 @@ recipient = Table(
     metadata,
     Column("id", Number, primary_key=True, autoincrement=False),
     Column("message", ForeignKey("message.id", ondelete="CASCADE"), nullable=False),
-    Column("address", String(320), nullable=False, index=True),
-    Column("original", String(320)),  # as it was addressed, when an alias led here
+    Column("address", String(320), nullable=False),
+    Column("original", String(320), index=True),  # as it was addressed, when an alias led here
     Column("state", String(16), nullable=False),  # `delivery.states`
     Column("since", Double, nullable=False),
     Column("dsn", String(16)),  # enhanced status code (RFC 3463)
@@ -57,6 +57,7 @@ recipient = Table(
     UniqueConstraint("message", "address", name="one_row_per_recipient"),
 )
 
+Index("ix_recipient_address", recipient.c.address, recipient.c.message)  # the latest of an address at once
 Index(
     "recipient_unsettled",
     recipient.c.state,
@@ -74,6 +75,18 @@ attempt = Table(
     Column("host", Text),  # who was asked: "smtp.example[192.0.2.1]:587"
     Column("dsn", String(16)),
     Column("words", Text),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("key", String(100), nullable=False, unique=True),  # what it is about: nobody is told that twice
+    Column("recipient", Text, nullable=False),
+    Column("message_id", Text, nullable=False),  # its own, by which the log tells that it was taken
+    Column("content", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, sending, sent, refused
+    Column("created", Double, nullable=False, index=True),
 )
 
 checkpoint = Table(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,19 @@ def test_a_writer_that_opens_the_new_file_late_loses_nothing(log: Log) -> None:
     log.read()
     log.reopen()
     log.write(2)
+    log.read()
+    log.check()
+
+
+def test_what_is_compressed_while_it_is_read_is_not_read_again(log: Log) -> None:
+    # `postfix logrotate` renames the log, and compresses it at once.
+    log.write(5)
+    log.read()
+    log.write(2)
+    log.rename()
+    plain = Path(f"{log.path}.1")
+    subprocess.run(["gzip", plain], check=True)
+    log.write(3)
     log.read()
     log.check()
 

@@ -231,9 +231,16 @@ def test_each_device_is_bound_to_its_own_sender() -> None:
         ("254", "554"),
         ("250 2.0.0 Ok: 254", None),
         ("455 Maximum messages sent per minute reached : limit is 10", None),
+        (
+            "535 Authorization failed: Envelope From address a@hoge.example not authorized",
+            "450 4.7.1 Authorization failed: Envelope From address a@hoge.example not authorized",
+        ),
+        ("535 Authentication credentials invalid", None),
     ],
 )
-def test_a_suppressed_recipient_is_a_failure(reply: str, becomes: str | None) -> None:
+def test_a_suppressed_recipient_is_a_failure_and_a_sender_that_is_not_accepted_yet_waits(
+    reply: str, becomes: str | None
+) -> None:
     assert regexp(rendered()["relay_reply.regexp"], reply) == becomes
 
 

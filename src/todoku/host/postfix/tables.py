@@ -41,16 +41,25 @@ def devices(settings: Settings) -> str:
 
 
 def relay_reply() -> str:
-    """regexp: the relay answers 254, a success code, when the recipient is on its suppression list.
+    """regexp: where the relay's reply means something else than its code says.
+
+    It answers 254, a success code, when the recipient is on its suppression list.
 
     Oracle's page "Troubleshooting Email Delivery" has `254 4.7.1 Suppression for user ... to ...`. Taken as
     success the message would be gone without a trace. Matched loosely: the text is theirs to change.
+
+    And it answers 535 when it does not accept a sender, which for one that was approved some minutes ago is not true
+    for long (page "Managing Approved Senders": try again). The message waits, as long as any other
+    (maximal_queue_lifetime), and `todoku queue` and `todoku status` say what for. A refused password is not meant: that
+    waits anyway (smtp_sasl_auth_soft_bounce).
     """
     return _text(
         [
             "# 254 means suppressed, nothing is delivered: a failure, of which the sender has to know.",
             r"/^254([ -])[245](\.[0-9]{1,3}\.[0-9]{1,3}.*)$/  554${1}5${2}",
             r"/^254(.*)$/  554${1}",
+            "# A sender that the relay does not accept: a new one is accepted some minutes later.",
+            r"/^535([ -].*not authorized.*)$/  450 4.7.1${1}",
         ]
     )
 

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("parent", sa.String(64)),
         sa.Column("removed", sa.Double()),
     )
-    for column in ("arrived", "queue_id", "message_id", "sender"):
+    for column in ("arrived", "queue_id", "message_id", "sender", "parent"):
         op.create_index(f"ix_message_{column}", "message", [column])
     op.create_table(
         "recipient",
@@ -41,7 +41,8 @@ def upgrade() -> None:
         sa.Column("words", sa.Text()),
         sa.UniqueConstraint("message", "address", name="one_row_per_recipient"),
     )
-    op.create_index("ix_recipient_address", "recipient", ["address"])
+    op.create_index("ix_recipient_address", "recipient", ["address", "message"])
+    op.create_index("ix_recipient_original", "recipient", ["original"])
     unsettled = sa.text("state IN ('queued', 'deferred')")
     op.create_index(
         "recipient_unsettled", "recipient", ["state"], sqlite_where=unsettled, postgresql_where=unsettled

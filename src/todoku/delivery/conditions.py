@@ -1,0 +1,140 @@
+"""What is wrong with sending and receiving right now: a list of alarms, computed from what was looked at.
+
+An alarm is about something that somebody has to do something about. Each has a name that stays, so that it can be told
+once when it begins and once when it is over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from todoku.delivery.queue import Waiting
+
+HOUR, DAY = 3600.0, 86_400.0
+_OLDEST = HOUR  # seconds that a message may wait before somebody should know
+_DISK = 0.10  # share of a file system that should be free
+_CERTIFICATE = 14 * DAY  # seconds that a certificate should still be valid
+_PASSWORD = re.compile(r"SASL authentication failed|535 .*[Aa]uthentication (credentials|required)")
+_SENDER = re.compile(r"not authorized")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What of the relay's plan is used: `used` of `limit` emails in `window` ("a minute", "in 24 hours", ...)."""
+
+    window: str
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was looked at. Times are seconds since 1970; None where it could not be looked at."""
+
+    now: float
+    queue: Sequence[Waiting]
+    services: dict[str, bool]  # name -> whether it runs
+    usage: Sequence[Usage]
+    disks: dict[str, float]  # path -> free share, 0 to 1
+    certificate_ends: float | None
+    last_read: float | None  # when the ledger last heard of a message
+    suppressed: int = 0  # recipients that were suppressed in the last day
+    complained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """`name` stays the same while it lasts; `found` says what was seen, `advice` what to do now."""
+
+    name: str
+    found: str
+    advice: str
+
+
+def alarms(seen: Seen) -> list[Alarm]:
+    """What somebody has to do something about, the most urgent first."""
+    return [
+        *_services(seen),
+        *_relay(seen),
+        *_waiting(seen),
+        *_plan(seen),
+        *_machine(seen),
+        *_recipients(seen),
+    ]
+
+
+def _services(seen: Seen) -> list[Alarm]:
+    return [
+        Alarm(
+            f"service:{name}", f"{name} does not run", "run `todoku apply`, which starts it or says why not"
+        )
+        for name, runs in seen.services.items()
+        if not runs
+    ]
+
+
+def _relay(seen: Seen) -> list[Alarm]:
+    reasons = [reason for message in seen.queue for _, reason in message.recipients]
+    found = []
+    if password := [reason for reason in reasons if _PASSWORD.search(reason)]:
+        advice = "run `todoku credential status`, then `todoku credential rotate`; the mail waits meanwhile"
+        said = f"the relay refuses the password, and {len(password)} recipients wait: {password[0]}"
+        found.append(Alarm("relay:password", said, advice))
+    if sender := [reason for reason in reasons if _SENDER.search(reason)]:
+        advice = "look at `todoku plan`; a sender that is new is accepted within a quarter of an hour"
+        said = f"the relay does not accept a sender, and {len(sender)} recipients wait: {sender[0]}"
+        found.append(Alarm("relay:sender", said, advice))
+    return found
+
+
+def _waiting(seen: Seen) -> list[Alarm]:
+    oldest = min((message.arrived for message in seen.queue if message.queue != "hold"), default=seen.now)
+    waits = seen.now - oldest
+    if waits <= _OLDEST:
+        return []
+    said = (
+        f"the oldest message has been waiting for {waits / HOUR:.1f} hours ({len(seen.queue)} in the queue)"
+    )
+    return [Alarm("queue:old", said, "`todoku queue` says why")]
+
+
+def _plan(seen: Seen) -> list[Alarm]:
+    found = []
+    for usage in seen.usage:
+        share = usage.used / usage.limit if usage.limit else 0.0
+        if share >= 1:
+            step, advice = (
+                100,
+                "mail is held back until there is room again; a larger plan is ordered at Oracle",
+            )
+        elif share >= 0.8:
+            step, advice = 80, "what is more than the plan will be held back"
+        else:
+            continue
+        said = (
+            f"{usage.used:,} of the {usage.limit:,} emails that the relay's plan has {usage.window} are used"
+        )
+        found.append(Alarm(f"plan:{usage.window}:{step}", said, advice))
+    return found
+
+
+def _machine(seen: Seen) -> list[Alarm]:
+    found = [
+        Alarm(f"disk:{path}", f"{path} has {free:.0%} free", "make room: without any, mail is refused")
+        for path, free in seen.disks.items()
+        if free < _DISK
+    ]
+    if seen.certificate_ends is not None and seen.certificate_ends - seen.now < _CERTIFICATE:
+        left = (seen.certificate_ends - seen.now) / DAY
+        said = f"the certificate ends in {left:.0f} days" if left > 0 else "the certificate has ended"
+        found.append(Alarm("certificate", said, "renew it, then run `todoku apply`"))
+    return found
+
+
+def _recipients(seen: Seen) -> list[Alarm]:
+    if not seen.complained:
+        return []
+    said = f"{seen.complained} recipients reported mail from here as unwanted in the last day"
+    return [Alarm("complaints", said, "find out who sent it (`todoku trace`), and stop it")]

@@ -1,0 +1,90 @@
+"""What waits in Postfix' queue, why, and when it is tried next: postqueue(1) and the queue's own files.
+
+A deferred message's file has the time of its next attempt as its own time (qmgr(8)).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SPOOL = Path("/var/spool/postfix")
+# What a reason means, and what to do; the first that fits.
+_MEANINGS = (
+    (r"455 .*per minute", "the relay takes no more this minute; it is tried again by itself"),
+    (r"455 .*per day", "the relay's plan is used up for today; it is tried again until it is tomorrow there"),
+    (r"535 .*not authorized|Authorization failed", "the relay does not (yet) accept this sender: see `todoku plan`"),
+    (r"535|SASL authentication failed", "the relay refuses our password: run `todoku credential rotate`"),
+    (r"421 .*auth failures", "the relay turns us away for a while, after refused passwords or senders"),
+    (r"421|Too many connections", "the relay is busy; it is tried again by itself"),
+    (r"certificate|not trusted|Cannot start TLS|TLS is required", "the relay did not prove its name"),
+    (r"connect to |Connection (refused|timed out)", "the relay cannot be reached"),
+    (r"Host or domain name not found|Name service error", "the relay's name is not found: the DNS does not answer"),
+    (r"lost connection|conversation .* timed out", "the relay hung up in the middle"),
+    (r"dovecot|lmtp", "the mailbox server does not take it now"),
+    (r"milter|451 4\.7\.1 Service unavailable", "the gate does not answer: `todoku status`"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message in the queue. `recipients`: address and what was said last; times in seconds since 1970."""
+
+    queue_id: str
+    queue: str  # "active", "deferred", "incoming", "hold", "maildrop"
+    arrived: float
+    size: int
+    sender: str
+    recipients: tuple[tuple[str, str], ...]
+    next: float | None  # None: now, or never (on hold)
+
+
+def meaning(reason: str) -> str:
+    """What the words of a server mean for whoever waits; empty when that is not known."""
+    return next((said for pattern, said in _MEANINGS if re.search(pattern, reason)), "")
+
+
+def waiting(spool: Path = SPOOL) -> list[Waiting]:
+    """Everything in the queue, the oldest first. Raises OSError."""
+    listed = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=False, timeout=60)
+    if listed.returncode:
+        raise OSError(f"postqueue -j: {listed.stderr.strip()}")
+    return parse(listed.stdout.splitlines(), lambda queue_id: _next(spool, queue_id))
+
+
+def parse(lines: Iterable[str], when_next: Callable[[str], float | None]) -> list[Waiting]:
+    """The lines of `postqueue -j`; `when_next` is asked for the time of a deferred message's next attempt."""
+    found = []
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            recipients = tuple(
+                (str(each["address"]), str(each.get("delay_reason", ""))) for each in entry["recipients"]
+            )
+            queue, queue_id = str(entry["queue_name"]), str(entry["queue_id"])
+            found.append(
+                Waiting(
+                    queue_id,
+                    queue,
+                    float(entry["arrival_time"]),
+                    int(entry["message_size"]),
+                    str(entry["sender"]),
+                    recipients,
+                    when_next(queue_id) if queue == "deferred" else None,
+                )
+            )
+    return sorted(found, key=lambda each: each.arrived)
+
+
+def _next(spool: Path, queue_id: str) -> float | None:
+    if not re.fullmatch(r"[0-9A-Za-z]+", queue_id):
+        return None
+    for path in (*spool.glob(f"deferred/*/{queue_id}"), spool / "deferred" / queue_id):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return None

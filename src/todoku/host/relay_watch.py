@@ -1,0 +1,123 @@
+"""What fetches the relay's suppression list from the cloud, as a service: only with [cloud] in the settings.
+
+It runs as root, which is whom the key to the cloud is for, and leaves what it fetched in a folder of its own, where the
+agent may read it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import todoku
+from todoku.host import agent, gate, managers
+from todoku.host.client import Host
+from todoku.host.facts import Facts
+from todoku.host.files import Directory, File
+from todoku.host.rendered import RenderedFile
+from todoku.host.resource import HostResource
+from todoku.host.services import RELAY_WATCH, Service
+from todoku.plan.resource import Resource
+from todoku.settings import Settings
+
+STATE = "/var/lib/todoku/relay"
+UNIT = f"/etc/systemd/system/{RELAY_WATCH.name}.service"
+SECTION = f"/etc/supervisor/conf.d/{RELAY_WATCH.name}.conf"
+
+_PACKAGE = Path(todoku.__file__).parent
+_CODE = ("cloud/suppressions.py", "cli/relay_watch.py", "cloud/sdk.py")
+
+_UNIT = """\
+# Written by Todoku. Changes made here are replaced.
+[Unit]
+Description=Todoku: what the relay says of its own accord
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={command}
+Restart=always
+RestartSec=5
+UMask=0027
+MemoryMax=1G
+# Reads the settings and the key to the cloud; writes below this folder and nowhere else.
+ReadWritePaths={state}
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_CHOWN
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+_SECTION = """\
+; Written by Todoku. Changes made here are replaced.
+[program:{name}]
+command={command}
+directory=/
+umask=027
+autostart=true
+autorestart=true
+startsecs=2
+startretries=1000
+stopsignal=TERM
+redirect_stderr=true
+"""
+
+
+def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
+    """All of it; nothing without [cloud]."""
+    if settings.cloud is None:
+        return []
+    starter = _starter(facts, program)
+    folder = Directory(
+        path=STATE,
+        mode=0o750,
+        group=agent.USER,
+        reason="what the relay has said",
+        after=frozenset({f"group:{agent.USER}", "folder:/var/lib/todoku"}),
+    )
+    wanted: list[HostResource[Any]] = [folder]
+    files = [starter.path] if starter else []
+    if starter is not None:
+        wanted.append(File(file=starter, reason=f"{facts.service_manager} keeps it running"))
+    service = Service(
+        daemon=RELAY_WATCH,
+        manager=managers.manager(facts.service_manager),
+        configuration=(*files, str(program.config), *(str(_PACKAGE / name) for name in _CODE)),
+        reason="the relay tells nobody that a message bounced: its suppression list has to be asked",
+        after=frozenset({f"folder:{STATE}"}),
+        follows=frozenset(f"file:{path}" for path in files),
+    )
+    return [*wanted, service]
+
+
+def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
+    command = [sys.executable, "-I", "-m", "todoku.cli.relay_watch", "--config", str(program.config)]
+    command += ["--pid-file", RELAY_WATCH.pid_file]
+    if facts.service_manager == "systemd":
+        quoted = " ".join(gate.quoted(word) for word in command)
+        return RenderedFile(UNIT, _UNIT.format(command=quoted, state=STATE))
+    if facts.service_manager == "supervisord":
+        shell = shlex.join(command).replace("%", "%%")
+        return RenderedFile(SECTION, _SECTION.format(name=RELAY_WATCH.name, command=shell))
+    return None
