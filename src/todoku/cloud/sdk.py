@@ -127,8 +127,15 @@ class Sdk:
 
     def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:
         """All that a list operation has, page by page. Raises CloudError."""
-        pages = self.oci.pagination.list_call_get_all_results
-        return list(self._translated(attempt, lambda: pages(method, *args, **kwargs).data))
+        # Not by oci.pagination: it has its own retries, for ten minutes, whatever the client was told.
+        found: list[Any] = []
+        page: dict[str, str] = {}
+        while True:
+            response = self._translated(attempt, lambda: method(*args, **kwargs, **page))  # noqa: B023 - called now
+            found += getattr(response.data, "items", response.data)
+            if not response.next_page:
+                return found
+            page = {"page": response.next_page}
 
     def _translated(self, attempt: Attempt, ask: Any) -> Any:
         exceptions = self.oci.exceptions
