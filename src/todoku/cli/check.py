@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -86,8 +88,10 @@ def _topics(ctx: typer.Context, names: Sequence[str], as_json: bool, only_proble
 
 def _means(settings: Settings, as_json: bool) -> Means:
     from todoku.check.means import Dns, Means
+    from todoku.cli.desired import addresses
     from todoku.dns.lookups import Lookups, NotFound
     from todoku.host.client import Host
+    from todoku.settings.credential import read
 
     try:
         lookups = Lookups.of_system(settings.dns.resolver if settings.dns else ())
@@ -96,10 +100,18 @@ def _means(settings: Settings, as_json: bool) -> Means:
     cloud = None
     if settings.cloud is not None:
         from todoku.cloud.desired import connect
+        from todoku.cloud.retry import Patience
         from todoku.plan.outputs import Outputs
 
-        cloud = connect(settings, Outputs())
-    return Means(Dns(lookups), host=Host(), cloud=cloud)
+        # Who looks does not wait as long as who changes something.
+        cloud = replace(connect(settings, Outputs()), patience=Patience(tries=3, total=5.0))
+    return Means(
+        Dns(lookups),
+        host=Host(),
+        cloud=cloud,
+        login=lambda: read(settings.relay, os.environ),
+        addresses=addresses(settings),
+    )
 
 
 @app.command("message")

@@ -50,7 +50,7 @@ def notes(settings: Settings) -> tuple[str, ...]:
     from todoku.plan.outputs import Outputs
 
     try:
-        return desired.notes(settings, desired.connect(settings, Outputs()), _addresses(settings))
+        return desired.notes(settings, desired.connect(settings, Outputs()), addresses(settings))
     except CloudError:
         return ()  # the plan has said it
 
@@ -79,7 +79,7 @@ def _cloud(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
     from todoku.plan.resource import Item
 
     around = desired.Around(
-        addresses=_addresses(settings),
+        addresses=addresses(settings),
         published=published_ids(settings),
         credential_in_use=frozenset({"service:postfix"}),
         prune=wishes.prune,
@@ -104,7 +104,7 @@ def _dns(settings: Settings, wishes: Wishes, outputs: Outputs) -> list[Item]:
     return items(settings, outputs, force=wishes.force)
 
 
-def _addresses(settings: Settings) -> tuple[str, ...]:
+def addresses(settings: Settings) -> tuple[str, ...]:
     """Every address that people have here; none while there is no store yet."""
     from todoku import store
     from todoku.directory import place
