@@ -176,7 +176,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=60).map(lambda p: "".join(p).encode())))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_head_makes_it_fail(raw: bytes) -> None:
     for finding in look(raw, "Junk"):
         json.dumps(finding.as_json())
