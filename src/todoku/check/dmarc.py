@@ -60,7 +60,7 @@ def look(domain: str, dns: Dns, ours: Domain | None = None) -> Iterator[Finding]
         yield failed("dmarc.syntax", str(problem), "Correct it where the record is published", domain)
         return
     faults = list(_syntax(domain, record, used=applies is not None))
-    yield from faults or [passed("dmarc.syntax", f"{len(record.tags)} tags", domain)]
+    yield from faults or [passed("dmarc.syntax", f"tags: {len(record.tags) + 1}", domain)]
     if applies is not None:
         yield _policy(domain, applies, ours)
     yield from _reports(domain, applies.domain if applies else domain, record, dns, ours)

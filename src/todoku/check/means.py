@@ -16,6 +16,7 @@ from todoku.dns import text
 from todoku.dns.lookups import Answer, Lookups
 from todoku.gate.resolver import DnsTrouble, Found
 from todoku.host.client import Host
+from todoku.settings import RelayCredential
 
 # host, port, seconds -> a connected socket. Raises OSError.
 Connect = Callable[[str, int, float], socket.socket]
@@ -86,4 +87,5 @@ class Means:
     trust: Callable[[], ssl.SSLContext] = field(default=ssl.create_default_context)
     host: Host | None = None
     cloud: Cloud | None = None
+    login: Callable[[], RelayCredential] | None = None  # the relay's credential; raises CredentialError
     addresses: Sequence[str] = ()  # that people have here

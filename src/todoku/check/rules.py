@@ -123,4 +123,14 @@ RULES: dict[str, Rule] = {
     "message.feedback-id": _rule(
         "Feedback-ID cannot be used", "support.google.com/mail/answer/6254652", "s--"
     ),
+    # What a provider wrote into a message that it received
+    "received.spf": _rule("SPF did not pass at the receiver", "RFC 8601 2.7.2; G1, Y1, M1", "bbb"),
+    "received.dkim": _rule(
+        "DKIM of our domain did not pass at the receiver", "RFC 8601 2.7.1; G1, Y1, M1", "bbb"
+    ),
+    "received.dmarc": _rule("DMARC did not pass at the receiver", "RFC 9989 5; G1, Y1, M1", "bbb"),
+    "received.relay": _rule("it did not come through the relay", "O: mail from the relay's own addresses"),
+    "received.tls": _rule("it came without TLS", "RFC 3848; G1", "a--"),
+    "received.folder": _rule("it was put among the spam", "the provider's own verdict", "sss"),
+    "received.delay": _rule("it took long", "RFC 5321 4.4"),
 }

@@ -92,7 +92,7 @@ def _syntax(domain: str, record: spf.Record) -> Iterator[Finding]:
         advice = "Remove redirect= or all: beside all, redirect= is ignored (RFC 7208 6.1)"
         yield warned("spf.syntax", "there are both all and redirect=", advice, domain)
     else:
-        yield passed("spf.syntax", f"{len(names)} terms", domain)
+        yield passed("spf.syntax", f"terms: {len(names)}", domain)
     if "ptr" in names:
         advice = "Remove ptr: it is slow, and some receivers ignore it (RFC 7208 5.5)"
         yield warned("spf.ptr", "the record asks for reverse names (ptr)", advice, domain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 TOPICS: dict[str, str] = {
+    "host": "the host: resolver, clock, disk, queue",
     "addresses": "the host's name and addresses, there and back",
     "dns": "the domains' zones and their name servers",
     "mx": "where mail for the domains goes",
@@ -10,4 +11,7 @@ TOPICS: dict[str, str] = {
     "dkim": "DKIM: the keys, their records, whether Oracle signs",
     "dmarc": "DMARC: the record, the policy, reports, alignment",
     "return-path": "the return path: its record, SPF, bounces",
+    "cloud": "Oracle's cloud and the relay: domains, senders, rights, credential",
+    "tls": "TLS of our own ports: offered, versions, certificate, expiry",
+    "submission": "our ports' behaviour: passwords, relaying, smuggling, IMAP",
 }

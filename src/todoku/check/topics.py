@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from todoku.check import addresses, dkim, dmarc, mx, return_path, spf, zone
+from todoku.check import addresses, cloud, dkim, dmarc, host, mx, return_path, spf, submission, tls, zone
 from todoku.check.means import Means
 from todoku.check.runner import Step
 from todoku.check.topic_names import TOPICS
@@ -42,7 +42,12 @@ def _return_path(settings: Settings, means: Means) -> list[Step]:
     ]
 
 
+def _cloud(settings: Settings, means: Means) -> list[Step]:
+    return cloud.steps(settings, means, means.login)
+
+
 STEPS: Mapping[str, Callable[[Settings, Means], list[Step]]] = {
+    "host": host.steps,
     "addresses": addresses.steps,
     "dns": _dns,
     "mx": _mx,
@@ -50,6 +55,9 @@ STEPS: Mapping[str, Callable[[Settings, Means], list[Step]]] = {
     "dkim": _dkim,
     "dmarc": _dmarc,
     "return-path": _return_path,
+    "cloud": _cloud,
+    "tls": tls.steps,
+    "submission": submission.steps,
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -86,8 +88,10 @@ def _topics(ctx: typer.Context, names: Sequence[str], as_json: bool, only_proble
 
 def _means(settings: Settings, as_json: bool) -> Means:
     from todoku.check.means import Dns, Means
+    from todoku.cli.desired import addresses
     from todoku.dns.lookups import Lookups, NotFound
     from todoku.host.client import Host
+    from todoku.settings.credential import read
 
     try:
         lookups = Lookups.of_system(settings.dns.resolver if settings.dns else ())
@@ -96,10 +100,18 @@ def _means(settings: Settings, as_json: bool) -> Means:
     cloud = None
     if settings.cloud is not None:
         from todoku.cloud.desired import connect
+        from todoku.cloud.retry import Patience
         from todoku.plan.outputs import Outputs
 
-        cloud = connect(settings, Outputs())
-    return Means(Dns(lookups), host=Host(), cloud=cloud)
+        # Who looks does not wait as long as who changes something.
+        cloud = replace(connect(settings, Outputs()), patience=Patience(tries=3, total=5.0))
+    return Means(
+        Dns(lookups),
+        host=Host(),
+        cloud=cloud,
+        login=lambda: read(settings.relay, os.environ),
+        addresses=addresses(settings),
+    )
 
 
 @app.command("message")
@@ -122,6 +134,116 @@ def message(
     begun = time.monotonic()
     raw = _read(file, judge.LARGEST)
     report(judge.look(raw, datetime.now(UTC), is_bulk=bulk), begun, as_json, only_problems)
+
+
+@app.command("send")
+def send(
+    ctx: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Argument(metavar="ADDRESS", help="Your own mailbox at a provider, as you@gmail.com."),
+    ] = None,
+    received: Annotated[
+        str | None,
+        typer.Option(
+            "--received", metavar="FILE", help='A received message to explain; "-" for standard input.'
+        ),
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="Who sends; the postmaster if left out.")
+    ] = None,
+    imap: Annotated[
+        str | None, typer.Option("--imap", metavar="HOST", help="Fetch it from there, as imap.gmail.com.")
+    ] = None,
+    imap_user: Annotated[
+        str | None, typer.Option("--imap-user", metavar="USER", help="The login there; ADDRESS if left out.")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds that it may take to arrive there.")
+    ] = 120.0,
+    as_json: Json = False,
+    only_problems: OnlyProblems = False,
+) -> None:
+    """Send a message to your mailbox at a provider, and explain what the provider wrote into it.
+
+    With --imap it is fetched, and the password is asked for (an app password, where the provider has such). Without,
+    save its source to a file, and have that explained with --received.
+    """
+    from todoku.check import received as judge
+    from todoku.check.message import LARGEST
+
+    begun = time.monotonic()
+    if (to is None) == (received is None):
+        refuse("name either an ADDRESS to send to, or a message with --received", USAGE, as_json=as_json)
+    if received is not None:
+        report(judge.look(_read(received, LARGEST)), begun, as_json, only_problems)
+    assert to is not None  # noqa: S101 - one of them was given
+    message_id = _sent(ctx, to, sender, as_json)
+    if imap is None:
+        words = (
+            f"Sent to {to}. When it has arrived, save its source to a file, then: todoku check send --received FILE. "
+            "If it does not arrive, look for a bounce in the sender's mailbox, and have it explained: todoku explain"
+        )
+        if as_json:
+            print_json({"ok": True, "message_id": message_id, "next": "todoku check send --received FILE"})
+        else:
+            print(words)
+        return
+    folder, raw = _fetched(imap, imap_user or to, message_id, wait, as_json)
+    report(judge.look(raw, folder), begun, as_json, only_problems)
+
+
+def _sent(ctx: typer.Context, to: str, sender: str | None, as_json: bool) -> str:
+    """Send a probe, and return its Message-ID."""
+    from datetime import UTC, datetime
+
+    from todoku.check import send as sending
+    from todoku.host.client import Host, HostError
+    from todoku.settings.problems import WrongValueError
+    from todoku.settings.values import mail_address
+
+    context: Context = ctx.obj
+    settings = context.settings()
+    try:
+        recipient = mail_address(to)
+        who = mail_address(sender) if sender else settings.postmaster
+    except WrongValueError as problem:
+        refuse(f"that is no address: {problem}", USAGE, as_json=as_json)
+    if not settings.is_own(who):
+        refuse(
+            f"{who} is not within one of the domains, and the relay would refuse it", USAGE, as_json=as_json
+        )
+    probe = sending.compose(who, recipient, datetime.now(UTC))
+    try:
+        sending.submit(Host(), probe, who, recipient)
+    except HostError as problem:
+        refuse(str(problem), FAILED, as_json=as_json)
+    return probe.message_id
+
+
+def _fetched(imap: str, user: str, message_id: str, wait: float, as_json: bool) -> tuple[str, bytes]:
+    from getpass import getpass
+
+    from todoku.check.send import Mailbox, SendFailed
+
+    # Never an argument: those are seen by everybody on the machine.
+    password = (
+        getpass(f"Password of {user} at {imap}: ")
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\n")
+    )
+    try:
+        found = Mailbox(imap, user, password).find(message_id, wait, time.monotonic, time.sleep)
+    except SendFailed as problem:
+        refuse(str(problem), FAILED, as_json=as_json)
+    if found is None:
+        refuse(
+            f"it did not arrive within {wait:g} s. Look for a bounce in the sender's mailbox and have it explained "
+            "(todoku explain), and at what waits here (todoku check host)",
+            FAILED,
+            as_json=as_json,
+        )
+    return found
 
 
 def report(findings: Sequence[Finding], begun: float, as_json: bool, only_problems: bool) -> NoReturn:

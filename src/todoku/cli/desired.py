@@ -66,7 +66,7 @@ class Desired:
         from todoku.cloud.errors import CloudError
 
         try:
-            return desired.notes(self._settings, self._connected(self._settings), _addresses(self._settings))
+            return desired.notes(self._settings, self._connected(self._settings), addresses(self._settings))
         except CloudError:
             return ()  # the plan has said it
 
@@ -121,7 +121,7 @@ def _cloud(settings: Settings, wishes: Wishes, client: Cloud, relay: Relay) -> l
     from todoku.plan.resource import Item
 
     around = desired.Around(
-        addresses=_addresses(settings),
+        addresses=addresses(settings),
         published=published_ids(settings),
         credential_in_use=frozenset({"service:postfix"}),
         prune=wishes.prune,
@@ -137,7 +137,7 @@ def _cloud(settings: Settings, wishes: Wishes, client: Cloud, relay: Relay) -> l
     return [*(Item(resource, client) for resource in wanted), Item(known, Host())]
 
 
-def _addresses(settings: Settings) -> tuple[str, ...]:
+def addresses(settings: Settings) -> tuple[str, ...]:
     """Every address that people have here; none while there is no store yet."""
     from todoku import store
     from todoku.directory import place

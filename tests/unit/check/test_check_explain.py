@@ -375,7 +375,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=400), st.lists(PIECES, max_size=60).map("".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_nothing_that_is_pasted_makes_it_fail(text: str) -> None:
     for found in explain(text):
         assert found.said
@@ -397,9 +397,9 @@ def test_nothing_that_is_pasted_makes_it_fail(text: str) -> None:
     ],
 )
 def test_a_huge_paste_is_read_in_no_time(piece: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     explain(piece * (2_000_000 // len(piece)))
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 # --- the command -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ _VOID = frozenset(
 )
 _PREHEADER = 250  # characters: a hidden preview text is what nearly all mailings have, and shows in the inbox
 _DEEPEST = 500
+_MOST_READ = 256 * 1024  # characters; Gmail itself shows 102 KB and cuts the rest
 
 
 class _Page(HTMLParser):
@@ -75,7 +76,7 @@ def look(texts: Sequence[tuple[str, str]]) -> Iterator[Finding]:
         if kind != "text/html":
             continue
         page = _Page()
-        page.feed(text)
+        page.feed(text[:_MOST_READ])
         page.close()
         hidden += page.hidden
         deceiving += page.deceiving

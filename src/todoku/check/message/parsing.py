@@ -16,7 +16,7 @@ from dataclasses import dataclass
 _NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 3.6.8
 _LINE = re.compile(rb"\r\n|\n|\r(?!\n)")
 _MOST_PARTS = 200
-_MOST_READ = 2 * 1024 * 1024  # bytes of the message in which text parts are looked for
+_MOST_READ = 512 * 1024  # bytes of the message in which text parts are looked for
 _MOST_LINES = 20_000  # of the header section; what comes after is taken for body
 _MOST_STRAYS = 10  # kept
 

@@ -1,0 +1,188 @@
+"""Oracle's cloud: what the relay asks to find there before it takes and signs mail, and the relay's own answer.
+
+Read only. What has to be there is what `todoku apply` makes; the reading is that of the cloud room's resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from todoku.check.finding import Finding, failed, passed, unknown, warned
+from todoku.check.means import Means
+from todoku.check.runner import Step
+from todoku.cloud import desired, probe
+from todoku.cloud.client import Cloud
+from todoku.cloud.iam import PolicyResource
+from todoku.cloud.probe import Answer, Endpoint, Verdict
+from todoku.cloud.values import ACTIVE
+from todoku.plan.resource import NotYet
+from todoku.settings import CredentialError, RelayCredential, Settings
+from todoku.settings.outside import Cloud as CloudSettings
+
+_OLD = timedelta(days=365)
+_APPLY = "Run `todoku apply`"
+_MOST_ASKED = 3  # senders that the relay is asked about: each refusal brings its throttle nearer
+
+Login = Callable[[], RelayCredential]  # raises CredentialError
+
+
+def steps(settings: Settings, means: Means, login: Login | None = None) -> list[Step]:
+    """`login`: reads the relay's credential; without it the relay is not asked."""
+    cloud, wanted = means.cloud, settings.cloud
+    found: list[Step] = []
+    if login is not None:
+        found.append(Step("relay.login", settings.relay.hostname, lambda: relay(settings, means, login)))
+    if cloud is None or wanted is None:
+        return found
+    names = [domain.name for domain in settings.domains]
+    found += [
+        *(Step("cloud.domain", name, lambda name=name: email_domain(name, cloud)) for name in names),  # type: ignore[misc]
+        Step("cloud.senders", "", lambda: senders(settings, cloud, means)),
+        Step("cloud.quota", settings.relay.region, lambda: notes(settings, cloud, means)),
+    ]
+    if wanted.manage_iam:
+        found.append(Step("cloud.policies", wanted.group, lambda: policies(wanted, cloud)))
+        found.append(Step("cloud.credential", wanted.user, lambda: credential(wanted, cloud, means, login)))
+    return found
+
+
+def email_domain(name: str, cloud: Cloud) -> Iterator[Finding]:
+    found = cloud.email_domain(name)
+    if found is None:
+        yield failed("cloud.domain", f"Email Delivery does not know {name}", _APPLY, name)
+    elif found.state != ACTIVE:
+        seen = f"the email domain {name} is in the state {found.state}"
+        yield failed(
+            "cloud.domain", seen, "Wait a minute; if it stays so, look at it in Oracle's console", name
+        )
+    else:
+        yield passed("cloud.domain", f"Email Delivery knows {name}", name)
+
+
+def senders(settings: Settings, cloud: Cloud, means: Means) -> Iterator[Finding]:
+    """Whether everybody who writes from here is approved: the whole domain, or each address."""
+    approved = {sender.address: sender.state for sender in cloud.senders()}
+    every = desired.single_addresses(settings, means.addresses)
+    for domain in settings.domains:
+        if approved.get(f"@{domain.name}") == ACTIVE:
+            yield passed("cloud.senders", f"everybody at {domain.name} may send", domain.name)
+            continue
+        mine = [address for address in every if address.endswith(f"@{domain.name}")]
+        missing = [address for address in mine if approved.get(address) != ACTIVE]
+        if missing:
+            seen = f"not approved: {', '.join(missing[:5])}" + (" and others" if len(missing) > 5 else "")
+            yield failed("cloud.senders", seen, _APPLY, domain.name)
+        else:
+            seen = f"only single addresses are approved, and no other in {domain.name} may send"
+            advice = "Run `todoku apply` again once the DKIM key is active: then the whole domain is approved"
+            yield warned("cloud.senders", seen, advice, domain.name)
+
+
+def policies(wanted: CloudSettings, cloud: Cloud) -> Iterator[Finding]:
+    resource = PolicyResource(
+        name=wanted.group,
+        group=wanted.group,
+        compartment=wanted.compartment,
+        identity_domain=wanted.identity_domain,
+        reason="",
+    )
+    try:
+        missing = resource.look(cloud).missing
+    except NotYet as problem:
+        advice = (
+            "Ask whoever may, or see whether the relay takes mail (relay.sender): then the rights are there"
+        )
+        yield unknown("cloud.policies", str(problem), advice, wanted.group)
+        return
+    if missing:
+        seen = f"no policy says: {'; '.join(missing)}"
+        yield failed("cloud.policies", seen, f"{_APPLY}, or have an administrator add it", wanted.group)
+    else:
+        yield passed("cloud.policies", f"the group {wanted.group} may send", wanted.group)
+
+
+def credential(wanted: CloudSettings, cloud: Cloud, means: Means, login: Login | None) -> Iterator[Finding]:
+    """Whether the credential on this host is one that Oracle knows, and how old it is."""
+    user = cloud.user(wanted.user)
+    if user is None or not user.active or not user.may_use_smtp:
+        told = (
+            "does not exist" if user is None else "is not active" if not user.active else "may not use SMTP"
+        )
+        yield failed("cloud.credential", f"the user {wanted.user} {told}", _APPLY, wanted.user)
+        return
+    known = cloud.smtp_credentials(user)
+    try:
+        name = login().username if login is not None else ""
+    except CredentialError as problem:
+        yield failed("cloud.credential", str(problem), _APPLY, wanted.user)
+        return
+    mine = next((each for each in known if each.username == name), None)
+    if mine is None and name:
+        seen = (
+            f"Oracle does not know the credential that is stored here; {wanted.user} has {len(known)} others"
+        )
+        yield failed("cloud.credential", seen, "Run `todoku credential rotate`", wanted.user)
+        return
+    age = means.now() - mine.created if mine is not None and mine.created is not None else None
+    if age is not None and age > _OLD:
+        yield warned(
+            "cloud.credential", f"it is {age.days} days old", "Run `todoku credential rotate`", wanted.user
+        )
+    else:
+        told = f"{age.days} days old" if age is not None else "of unknown age"
+        yield passed("cloud.credential", f"the credential in use is {told}", wanted.user)
+
+
+def notes(settings: Settings, cloud: Cloud, means: Means) -> Iterator[Finding]:
+    """What the cloud room has noticed: the region, the relay's name, what is not needed."""
+    told = desired.notes(settings, cloud, means.addresses)
+    for note in told:
+        yield warned("cloud.quota", note, "Do what this says, if it is not meant so", settings.relay.region)
+    if not told:
+        plan = settings.relay.plan
+        seen = f"the home region; the settings say {plan.per_day} messages a day, {plan.per_minute} a minute"
+        yield passed("cloud.quota", seen, settings.relay.region)
+
+
+def relay(settings: Settings, means: Means, login: Login) -> Iterator[Finding]:
+    """The relay's own answer to our password and to who sends; never a message."""
+    try:
+        known = login()
+    except CredentialError as problem:
+        yield failed("relay.login", str(problem), _APPLY, settings.relay.hostname)
+        return
+    everybody = desired.single_addresses(settings, means.addresses)[:_MOST_ASKED]
+    endpoint = Endpoint(settings.relay.hostname, settings.relay.port, settings.hostname, means.trust)
+    logged_in, *taken = probe.ask(endpoint, known, everybody)
+    yield _login(logged_in, settings.relay.hostname)
+    if not logged_in.accepted:
+        return
+    for address, answer in zip(everybody, taken, strict=True):
+        if answer.accepted:
+            yield passed("relay.sender", f"the relay takes mail from {address}", address)
+        elif answer.verdict is Verdict.REFUSED:
+            advice = f"{_APPLY}; a new approved sender is believed after up to 15 minutes"
+            yield failed("relay.sender", f"the relay refuses {address}: {answer.said}", advice, address)
+        else:
+            yield unknown(
+                "relay.sender", str(answer), "Correct the other sender first, then look again", address
+            )
+
+
+def _login(answer: Answer, host: str) -> Finding:
+    if answer.accepted:
+        return passed("relay.login", f"{host} takes our password, within TLS that was verified", host)
+    if answer.verdict is Verdict.LOGIN_REFUSED:
+        return failed(
+            "relay.login",
+            str(answer),
+            "Run `todoku credential status`, then `todoku credential rotate`",
+            host,
+        )
+    if answer.verdict is Verdict.THROTTLED:
+        return unknown("relay.login", str(answer), "Wait a quarter of an hour, then look again", host)
+    advice = (
+        "See whether the way to it is open (Oracle's instances cannot use port 25), and who answers there"
+    )
+    return failed("relay.login", str(answer), advice, host)

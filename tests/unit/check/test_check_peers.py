@@ -1,0 +1,102 @@
+# Held against checkdmarc, which nobody here wrote: on every broken zone of the matrix, what it calls invalid has to be
+# a failure here, and the other way round. Where the two disagree, it is listed, with the reason.
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dns.exception
+import dns.message
+import dns.resolver
+import pytest
+from checkdmarc.dmarc import check_dmarc
+from checkdmarc.spf import check_spf
+from checkdmarc.utils import DNS_CACHE
+from internet_for_checks import DOMAIN, RESOLVER, Place, rules
+from test_check_dns import MUTATIONS
+
+from todoku.check.finding import Verdict
+
+# name of the mutation -> why the verdicts differ
+SPF_DIFFERENT = {
+    "spf lets everybody in": "valid by RFC 7208, and refused by Gmail as suspicious (550 5.7.24)",
+    "spf lets everybody in by network": "the same",
+}
+DMARC_DIFFERENT = {
+    "dmarc without p": "p=none by RFC 9989; no record by RFC 7489, and Gmail asks for a policy (550 5.7.40)",
+    "dmarc without p and rua": "RFC 9989 4.7: without rua such a record is ignored",
+    "dmarc reports without mailto": "the policy still counts; only the reports do not come, which is a warning here",
+}
+
+
+@contextmanager
+def name_server(place: Place) -> Iterator[dns.resolver.Resolver]:
+    """The small internet on a UDP port, for those who bring their own resolver."""
+    place.lookups()
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            data, endpoint = self.request
+            query = dns.message.from_wire(data)
+            try:
+                reply = place.internet.send(query, RESOLVER, 53, 1.0)
+            except dns.exception.DNSException:
+                return
+            endpoint.sendto(reply.to_wire(), self.client_address)
+
+    with socketserver.ThreadingUDPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], server.server_address[1]
+        yield resolver
+        server.shutdown()
+
+
+def theirs(kind: str, place: Place) -> dict[str, Any]:
+    DNS_CACHE.clear()
+    with name_server(place) as resolver:
+        ask = check_spf if kind == "spf" else check_dmarc
+        return dict(ask(DOMAIN, resolver=resolver, timeout=1.0))
+
+
+def _cases(kind: str) -> list[str]:
+    return [name for name in MUTATIONS if name.startswith(kind)]
+
+
+@pytest.mark.parametrize("name", _cases("spf"))
+def test_checkdmarc_agrees_about_spf(name: str) -> None:
+    _compare("spf", name, SPF_DIFFERENT)
+
+
+@pytest.mark.parametrize("name", _cases("dmarc"))
+def test_checkdmarc_agrees_about_dmarc(name: str) -> None:
+    _compare("dmarc", name, DMARC_DIFFERENT)
+
+
+def _compare(kind: str, name: str, different: dict[str, str]) -> None:
+    place = Place()
+    MUTATIONS[name][0](place)
+    said = theirs(kind, place)
+    ours = {rule for rule in rules(place.seen_from_outside(), Verdict.FAIL) if rule.startswith(f"{kind}.")}
+    agreed = bool(ours) is (not said["valid"])
+    assert agreed is (name not in different), (
+        ours,
+        said.get("error"),
+        said.get("warnings"),
+        different.get(name),
+    )
+
+
+@pytest.mark.parametrize("kind", ["spf", "dmarc"])
+def test_checkdmarc_calls_the_zone_in_order_valid(kind: str) -> None:
+    said = theirs(kind, Place())
+    assert said["valid"] is True, said
+
+
+def test_what_differs_is_in_the_matrix() -> None:
+    assert set(SPF_DIFFERENT) <= set(_cases("spf"))
+    assert set(DMARC_DIFFERENT) <= set(_cases("dmarc"))
