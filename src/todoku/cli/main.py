@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from todoku import __version__
-from todoku.cli import account, alias, credential, destroy, dkim, dns, plan, rehearse
+from todoku.cli import account, alias, credential, destroy, dkim, dns, init, plan, rehearse
 from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
@@ -44,6 +44,7 @@ def options(
     ctx.obj = Context(config)
 
 
+app.command("init")(init.init)
 app.add_typer(settings_commands.app, name="settings")
 app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
