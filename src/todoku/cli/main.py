@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from todoku import __version__
-from todoku.cli import account, alias, credential, destroy, dkim, dns, init, plan, rehearse
+from todoku.cli import account, alias, backup, credential, destroy, dkim, dns, init, plan, rehearse, restore
 from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
@@ -42,6 +42,7 @@ def options(
     ] = False,
 ) -> None:
     ctx.obj = Context(config)
+    restore.go_on_with_a_decided_one()
 
 
 app.command("init")(init.init)
@@ -54,6 +55,8 @@ app.add_typer(dns.app, name="dns")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")
 app.command("destroy")(destroy.destroy)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)
 
 
