@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from todoku import __version__
-from todoku.cli import account, alias, backup, credential, destroy, dkim, dns, init, plan, rehearse, restore
+from todoku.cli import (
+    account,
+    account_setup,
+    alias,
+    backup,
+    credential,
+    destroy,
+    dkim,
+    dns,
+    init,
+    plan,
+    rehearse,
+    restore,
+)
 from todoku.cli import settings as settings_commands
 from todoku.cli.context import Context
 
@@ -49,6 +62,7 @@ app.command("init")(init.init)
 app.add_typer(settings_commands.app, name="settings")
 app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
+account.app.command("setup")(account_setup.setup)
 app.add_typer(account.app, name="account")
 app.add_typer(alias.app, name="alias")
 app.add_typer(dns.app, name="dns")
