@@ -26,6 +26,13 @@ ROOT = Path(os.environ.get("BOOTED_ROOT", "/nonexistent"))
 LINK = "server"  # the network namespace that the machine boots in
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 PASSWORD = "a pass phrase of some length"
+ANSWERS = {
+    "Your mail domain": "hoge.example",
+    "Name of this server": "",  # as proposed
+    "Region of Oracle's cloud": "ap-tokyo-1",
+    "Who has your DNS": "oci",
+    "Who is postmaster": "alice@hoge.example",
+}
 CONSOLE = Path("/run/console.log")
 REBOOT = 133  # systemd-nspawn's exit code when it is asked for, and a service manager has to start it again
 WORST_EXPOSURE = 2.5  # of systemd-analyze security: 0 is locked up, 10 is open
@@ -190,25 +197,18 @@ def _a_new_machine(world: World) -> None:
     shutil.copy(key, ROOT / "root/.oci/api_key.pem")
 
 
-def _edit(settings: str) -> str:
-    """The example, with the two tables that the README adds; and the publisher that the world has."""
-    tables = Path("README.md").read_text().partition("```toml\n")[2].partition("```")[0]
-    return settings + tables.replace('publisher = "manual"', 'publisher = "oci"')
-
-
 def _follow_the_readme(machine: Machine) -> None:
     for line in os.environ["README"].splitlines():
         if line.startswith("todoku rehearse"):
             continue  # a world within this world: tests/machine has its own tests of that
-        if line == "todoku apply":
+        if line == "todoku init":
+            machine.typed(line, ANSWERS)
+        elif line == "todoku apply":
             machine.typed(line, {"Apply this?": "y"})
         elif line.startswith("todoku account add"):
             machine.typed(line, {"New password": PASSWORD, "The same once more": PASSWORD})
         else:
             machine.run("sh", "-c", line)
-        if line.startswith("todoku settings example"):
-            file = ROOT / "etc/todoku/todoku.toml"
-            file.write_text(_edit(file.read_text()))
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,20 @@ import typer
 from todoku import __version__
 from todoku.cli import (
     account,
+    account_setup,
     alias,
+    backup,
     check,
     credential,
     destroy,
     dkim,
     dns,
     explain,
+    init,
     journey,
     plan,
     rehearse,
+    restore,
     status,
     suppression,
 )
@@ -56,11 +60,14 @@ def options(
     ] = False,
 ) -> None:
     ctx.obj = Context(config)
+    restore.go_on_with_a_decided_one()
 
 
+app.command("init")(init.init)
 app.add_typer(settings_commands.app, name="settings")
 app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
+account.app.command("setup")(account_setup.setup)
 app.add_typer(account.app, name="account")
 app.add_typer(alias.app, name="alias")
 app.command("status")(status.status)
@@ -74,6 +81,8 @@ app.add_typer(credential.app, name="credential")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
 app.command("destroy")(destroy.destroy)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)
 
 

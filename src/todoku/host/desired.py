@@ -21,6 +21,7 @@ from todoku.host.configuration import ConfigSet, Validation
 from todoku.host.credential import RelayCredentialFile
 from todoku.host.facts import Facts, gather
 from todoku.host.files import Directory, File
+from todoku.host.ownership import with_owners
 from todoku.host.packages import Packages
 from todoku.host.rendered import RenderedFile
 from todoku.host.services import DOVECOT, POSTFIX, Daemon, Service
@@ -67,7 +68,8 @@ def _rest(
     config: Path,
 ) -> list[Resource[Host, Any]]:
     program = gate.Program(config, gate.code_is_open(machine))
-    return resources(settings, gather(machine), environ, credential_after, program)
+    wanted = resources(settings, gather(machine), environ, credential_after, program)
+    return with_owners(wanted, machine)
 
 
 def resources(

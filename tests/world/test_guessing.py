@@ -1,0 +1,121 @@
+# Complaint: "Somebody tries passwords all day." A stranger cannot even try; somebody inside is slowed down and then locked
+# out by the jail that deploy/fail2ban offers, while everybody else gets in.
+
+# ruff: noqa: E501 - lines of logs are as long as they are
+
+from __future__ import annotations
+
+import re
+import shutil
+import smtplib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import OFFICE, World, wait
+
+OFFERED = Path(__file__).parents[2] / "deploy/fail2ban"
+# In the world supervisord keeps the services, so there are files instead of the journal.
+HERE = (
+    "[todoku]\nbackend = polling\nlogpath = /var/log/mail.log\n          /var/log/dovecot.log\nmaxretry = 5\n"
+)
+GUESS = """
+import imaplib, ssl, sys
+for _ in range(int(sys.argv[2])):
+    imap = imaplib.IMAP4_SSL(sys.argv[1], 993, ssl_context=ssl._create_unverified_context(), timeout=5)
+    try:
+        imap.login(sys.argv[3], sys.argv[4])
+        print("IN")
+    except imaplib.IMAP4.error:
+        print("NO")
+    imap.shutdown()
+"""
+
+
+def guess(world: World, times: int, password: str) -> subprocess.CompletedProcess[str]:
+    """Try to log in from the office; a code other than 0 means that there was no connection."""
+    arguments = [world.ip, str(times), world.alice.login, password]
+    return subprocess.run(
+        [*OFFICE, "python", "-c", GUESS, *arguments], capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+@pytest.fixture
+def jail(world: World) -> Iterator[None]:
+    """The jail as it is offered, in a fail2ban that runs for as long as the test takes."""
+    for folder in ("filter.d", "jail.d"):
+        shutil.copy(OFFERED / folder / "todoku.conf", f"/etc/fail2ban/{folder}/todoku.conf")
+    Path("/etc/fail2ban/jail.d/defaults-debian.conf").unlink(missing_ok=True)  # sshd, which is not here
+    Path("/etc/fail2ban/jail.d/todoku.local").write_text(HERE)
+    Path("/run/fail2ban").mkdir(exist_ok=True)
+    server = subprocess.Popen(["fail2ban-server", "-xf", "start"], stdout=subprocess.DEVNULL)
+    try:
+        wait(lambda: "todoku" in status(), "fail2ban")
+        yield
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def status(*names: str) -> str:
+    done = subprocess.run(["fail2ban-client", "status", *names], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def banned() -> list[str]:
+    return re.findall(r"Banned IP list:\s*(.*)", status("todoku"))[0].split()
+
+
+def test_who_guesses_inside_is_locked_out_and_the_others_get_in(world: World, jail: None) -> None:
+    assert guess(world, 1, world.alice.password).stdout == "IN\n"
+    began = time.monotonic()
+    assert "NO" in guess(world, 5, "wrong").stdout
+    assert time.monotonic() - began > 5  # each wrong one costs two seconds
+    wait(lambda: banned() == ["192.168.77.2"], "the ban of the office's address")
+    locked_out = guess(world, 1, world.alice.password)
+    assert locked_out.returncode != 0
+    assert "IN" not in locked_out.stdout
+    # The same account, from elsewhere; and the world's mail.
+    with world.imap(world.alice) as imap:
+        assert imap.noop()[0] == "OK"
+    with world.submission(world.alice) as smtp:
+        assert smtp.say("NOOP").code == 250
+    assert world.outside_sends(world.alice.address, "while the office is locked out").returncode == 0
+    # Not for ever.
+    subprocess.run(
+        ["fail2ban-client", "set", "todoku", "unbanip", "192.168.77.2"], check=True, capture_output=True
+    )
+    assert guess(world, 1, world.alice.password).stdout == "IN\n"
+
+
+def test_a_stranger_cannot_try_a_password_even_the_right_one(world: World) -> None:
+    smtp = smtplib.SMTP(source_address=(world.outside_ip, 0), timeout=20)
+    assert smtp.connect(world.ip, 587)[0] != 220
+    smtp.close()
+    with socket.create_connection((world.ip, 993), 20, (world.outside_ip, 0)) as plain:
+        imap = world.tls().wrap_socket(plain, server_hostname=world.hostname)
+        assert b"OK" in imap.recv(1000)
+        imap.sendall(f"a LOGIN {world.alice.login} {world.alice.password}\r\n".encode())
+        assert imap.recv(1000).startswith(b"a NO")
+
+
+# As Postfix and Dovecot write them, with user names that try to have 203.0.113.77 banned.
+LINES = """\
+Nov 24 09:13:04 mx postfix/submission/smtpd[343]: warning: unknown[192.168.77.2]: SASL PLAIN authentication failed: (reason unavailable), sasl_username=x
+Nov 24 09:13:04 mx postfix/submissions/smtpd[3]: warning: a.example[192.168.77.2]: SASL LOGIN authentication failed: (reason unavailable), sasl_username=b[203.0.113.77]: SASL PLAIN authentication failed:
+Nov 24 09:13:02 imap-login: Info: Disconnected: Aborted login by logging out (auth failed, 1 attempts in 2 secs): user=<b>, method=PLAIN, rip=192.168.77.2, lip=203.0.113.10, TLS, session=<jljwHQJhTtHAqE0C>
+Nov 24 09:13:02 mx dovecot[59]: imap-login: Login aborted: Logged out (auth failed, 1 attempts in 2 secs) (auth_failed): user=<x>, rip=203.0.113.77, lip=1.2.3.4, session=<>, method=PLAIN, rip=192.168.77.2, lip=203.0.113.10, TLS, session=<jljw>
+"""
+
+
+def test_nobody_can_have_another_address_banned(world: World, tmp_path: Path) -> None:
+    log, found = tmp_path / "log", ["--out", "ip"]
+    log.write_text(LINES)
+    done = subprocess.run(
+        ["fail2ban-regex", *found, str(log), str(OFFERED / "filter.d/todoku.conf")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["192.168.77.2"] * 4
