@@ -17,7 +17,15 @@ from todoku.settings import Settings, parse
 # What the world itself is made of, besides what the production apply asks for.
 WORLD_PACKAGES = (
     *nameserver.PACKAGES,
-    *("bsd-mailx", "fail2ban", "iproute2", "libnet-ssleay-perl", "miltertest", "nftables", "pdns-backend-sqlite3"),
+    *(
+        "bsd-mailx",
+        "fail2ban",
+        "iproute2",
+        "libnet-ssleay-perl",
+        "miltertest",
+        "nftables",
+        "pdns-backend-sqlite3",
+    ),
     "pdns-server",
     *("procps", "s-nail", "supervisor", "swaks"),
     # Only settings that switch it on install it, which the world, without a way out, could not.

@@ -259,7 +259,10 @@ _ENTRY = st.one_of(
 
 
 # One that left the queue, of which something is still said.
-_LATE = [Decided(T, "SHORT1", "passed", "", "", "", "", "s", ("a@x.example",), "", 1, None), Removed(T, "SHORT1")]
+_LATE = [
+    Decided(T, "SHORT1", "passed", "", "", "", "", "s", ("a@x.example",), "", 1, None),
+    Removed(T, "SHORT1"),
+]
 
 
 @given(st.lists(st.lists(_ENTRY, max_size=8), max_size=4), st.booleans())
