@@ -136,7 +136,7 @@ def credential(wanted: CloudSettings, cloud: Cloud, means: Means, login: Login |
 
 def notes(settings: Settings, cloud: Cloud, means: Means) -> Iterator[Finding]:
     """What the cloud room has noticed: the region, the relay's name, what is not needed."""
-    told = desired.notes(settings, cloud, means.addresses)
+    told = desired.standing_notes(settings, cloud, means.addresses)
     for note in told:
         yield warned("cloud.quota", note, "Do what this says, if it is not meant so", settings.relay.region)
     if not told:

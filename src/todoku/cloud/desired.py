@@ -122,13 +122,24 @@ def single_addresses(settings: Settings, addresses: Sequence[str]) -> tuple[str,
 
 def notes(settings: Settings, client: Cloud, addresses: Sequence[str] = ()) -> tuple[str, ...]:
     """What a person should know, though nothing has to change. Raises CloudError only for a failed login."""
-    told: list[str] = []
-    looks: tuple[Callable[[], list[str]], ...] = (
+    return _told([*_standing(settings, client, addresses), lambda: _unsigned_note(settings, client)])
+
+
+def standing_notes(settings: Settings, client: Cloud, addresses: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those that time does not settle: about the region, the relay's name, senders that nobody needs."""
+    return _told(_standing(settings, client, addresses))
+
+
+def _standing(settings: Settings, client: Cloud, addresses: Sequence[str]) -> list[Callable[[], list[str]]]:
+    return [
         lambda: _region_note(settings.relay.region, client),
         lambda: _host_note(settings, client),
         lambda: _unneeded_note(settings, client, addresses),
-        lambda: _unsigned_note(settings, client),
-    )
+    ]
+
+
+def _told(looks: Sequence[Callable[[], list[str]]]) -> tuple[str, ...]:
+    told: list[str] = []
     for look in looks:
         try:
             told += look()

