@@ -256,11 +256,11 @@ def wait(find: Callable[[], T | None], what: str, seconds: float = 20) -> T:
 @pytest.fixture(scope="session")
 def the_world() -> World:
     world = World(json.loads(Path(os.environ["TODOKU_WORLD"]).read_text()))
-    _allow_many_messages(world)
+    allow_many_messages(world)
     return world
 
 
-def _allow_many_messages(world: World) -> None:
+def allow_many_messages(world: World) -> None:
     """A paid plan, as the simulated relay has it: the tests send more than the free one's 10 a minute."""
     text = CONFIG.read_text()
     plan = "per_minute = 18000\nper_day = 50000\nper_month = 1500000\n"

@@ -67,8 +67,8 @@ def send(world: World, account: Account, subject: str, *recipients: str, extra: 
 
 
 def test_strangers_use_up_the_share_of_one_alias_and_no_more(world: World) -> None:
-    sales, press = (f"{name}@{world.domain}" for name in ("sales", "press"))
-    for alias in (sales, press):
+    flooded, spared = (f"{name}@{world.domain}" for name in ("flooded", "spared"))
+    for alias in (flooded, spared):
         assert world.todoku("alias", "add", alias, world.carol).returncode == 0
     try:
 
@@ -80,16 +80,16 @@ def test_strangers_use_up_the_share_of_one_alias_and_no_more(world: World) -> No
                     f"From: {world.dave}\nSubject: {subject}\nMessage-ID: <{subject}@x>\n\n{subject}\n"
                 )
 
-        assert [deliver(f"flood{n}", sales).code for n in range(3)] == [250, 250, 451]
-        assert deliver("elsewhere", press).code == 250
+        assert [deliver(f"flood{n}", flooded).code for n in range(3)] == [250, 250, 451]
+        assert deliver("elsewhere", spared).code == 250
         world.wait_for("elsewhere")
         world.read(
-            world.alice, f"The alias {sales} has reached its limit of 2 forwarded recipients in 24 hours"
+            world.alice, f"The alias {flooded} has reached its limit of 2 forwarded recipients in 24 hours"
         )
         # and what cannot be passed on is not delivered by half
         assert all(arrived.message["Subject"] != "flood2" for arrived in world.arrived())
     finally:
-        for alias in (sales, press):
+        for alias in (flooded, spared):
             world.todoku("alias", "remove", alias)
 
 

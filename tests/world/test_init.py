@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, World
+from conftest import CONFIG, World, allow_many_messages
 
 ANSWERS = """\
 domain = "hoge.example"
@@ -47,6 +47,7 @@ def test_five_answers_become_settings_with_which_mail_arrives(
     # In the world, the machine's other addresses are other hosts.
     no_settings.write_text('listen = ["203.0.113.10", "2001:db8:10::10"]\n' + no_settings.read_text())
     world.apply()
+    allow_many_messages(world)  # other tests have used up the free plan that init knows of
     world.submit(world.alice, world.carol, "written by init")
     assert world.wait_for("written by init").judged["dmarc"]["result"] == "pass"
     assert world.outside_sends(world.alice.address, "to what init wrote").returncode == 0
