@@ -1,20 +1,16 @@
 """The agent (`todoku.delivery`) as a service of its own: its user, its folders, the ledger, and what starts it.
 
-Its program is the Python that runs `todoku apply`, as with the gate. Without systemd it is started as root, opens the
-mail log (which Postfix then writes for root alone) in a process that does nothing else, and gives its rights up.
+Without systemd it is started as root, opens the mail log (which Postfix then writes for root alone) in a process that
+does nothing else, and gives its rights up.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import todoku
-from todoku.host import gate, managers
+from todoku.host import gate, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -34,7 +30,6 @@ SCHEMA_ID = "ledger:schema"
 UNIT = f"/etc/systemd/system/{AGENT.name}.service"
 SECTION = f"/etc/supervisor/conf.d/{AGENT.name}.conf"
 
-_PACKAGE = Path(todoku.__file__).parent
 _CODE = ("delivery", "settings", "store")  # the rooms that it runs
 
 _UNIT = """\
@@ -45,7 +40,6 @@ After=network.target postgresql.service
 StartLimitIntervalSec=0
 
 [Service]
-{identity}
 ExecStart={command}
 Restart=always
 RestartSec=2
@@ -54,47 +48,10 @@ UMask=0077
 MemoryMax=1G
 # Reads the settings and the journal; writes into these folders and nowhere else.
 ReadWritePaths={folders}
-ProtectSystem=strict
-ProtectHome={home}
-PrivateTmp=yes
-PrivateDevices=yes
-NoNewPrivileges=yes
-CapabilityBoundingSet={capabilities}
-AmbientCapabilities=
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RemoveIPC=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter={forbidden_calls}
-SystemCallErrorNumber=EPERM
+{confined}
 
 [Install]
 WantedBy=multi-user.target
-"""
-_SECTION = """\
-; Written by Todoku. Changes made here are replaced.
-[program:{name}]
-command={command}
-directory=/
-umask=077
-autostart=true
-autorestart=true
-startsecs=2
-startretries=1000
-stopsignal=TERM
-stopwaitsecs=40
-redirect_stderr=true
 """
 
 
@@ -166,7 +123,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
     service = Service(
         daemon=AGENT,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), *_code()),
+        configuration=(*files, str(program.config), *own_services.code(_CODE)),
         reason="reads logs into the ledger, so that it is known what became of every message",
         after=user | {SCHEMA_ID, f"folder:{STATE}", f"folder:{EXCHANGE}"},
         follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID}),
@@ -190,34 +147,17 @@ def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     if facts.service_manager == "systemd":
         return RenderedFile(UNIT, _unit(facts, program))
     if facts.service_manager == "supervisord":
-        command = shlex.join(_command(facts, program)).replace("%", "%%")
-        return RenderedFile(SECTION, _SECTION.format(name=AGENT.name, command=command))
+        return RenderedFile(SECTION, own_services.section(AGENT.name, _command(facts, program)))
     return None
 
 
 def _unit(facts: Facts, program: gate.Program) -> str:
-    """Where only root can read the code, the agent needs what changes its user, and to see that folder."""
-    code_is_open = program.code_is_open
-    needed = (_PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), program.config)
-    below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
-    own = f"User={USER}\nGroup={USER}\nSupplementaryGroups=systemd-journal"
-    return _UNIT.format(
-        command=" ".join(gate.quoted(word) for word in _command(facts, program)),
-        identity=own if code_is_open else "# Gives its rights up itself.\nUser=root",
-        capabilities="" if code_is_open else "CAP_SETUID CAP_SETGID",
-        forbidden_calls="~@resources @privileged" if code_is_open else "~@resources",
-        home="read-only" if below_home else "yes",
-        folders=f"{STATE} {EXCHANGE}",
+    confined = own_services.without_rights(
+        USER,
+        USER,
+        program.config,
+        code_is_open=program.code_is_open,
+        more="SupplementaryGroups=systemd-journal",
     )
-
-
-def _code() -> tuple[str, ...]:
-    """An update replaces these files: then the agent starts anew."""
-    found = [
-        str(Path(folder, name))
-        for room in _CODE
-        for folder, _, names in os.walk(_PACKAGE / room)
-        for name in names
-        if name.endswith(".py")
-    ]
-    return tuple(sorted(found))
+    command = own_services.unit_command(_command(facts, program))
+    return _UNIT.format(command=command, folders=f"{STATE} {EXCHANGE}", confined=confined)

@@ -1,20 +1,13 @@
-"""The gate (Todoku's milter) as a service of its own: its user, its folders, what starts it, and the service.
-
-Its program is the Python that runs `todoku apply`. Where others than root may not enter the folder of that Python,
-the gate starts as root and gives up its rights itself, once all is imported.
-"""
+"""The gate (Todoku's milter) as a service of its own: its user, its folders, what starts it, and the service."""
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import todoku
-from todoku.host import managers
+from todoku.host import managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -37,7 +30,6 @@ SECTION = f"/etc/supervisor/conf.d/{GATE.name}.conf"
 # mallopt(3): what large messages took goes back to the system at once. Else each thread keeps its own.
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
 
-_PACKAGE = Path(todoku.__file__).parent
 _CODE = ("gate", "settings")  # the rooms that it runs
 
 _UNIT = """\
@@ -50,7 +42,6 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-{identity}
 Environment={environment}
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
@@ -62,54 +53,15 @@ UMask=0077
 MemoryMax=1G
 # Reads the settings and the directory; asks the DNS; writes below these folders and nowhere else.
 ReadWritePaths={state} {socket_folder} -/var/lib/todoku/exchange
-ProtectSystem=strict
-ProtectHome={home}
-PrivateTmp=yes
-PrivateDevices=yes
-NoNewPrivileges=yes
-CapabilityBoundingSet={capabilities}
-AmbientCapabilities=
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
 ProtectProc=invisible
 ProcSubset=pid
-RemoveIPC=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter={forbidden_calls}
-SystemCallErrorNumber=EPERM
+{confined}
 
 [Install]
 WantedBy=multi-user.target
 """
-# The gate becomes its user itself: supervisord's "user" would have to be able to read the code.
-_SECTION = """\
-; Written by Todoku. Changes made here are replaced.
-[program:{name}]
-command={command}
-environment={environment}
-directory=/
-umask=077
-autostart=true
-autorestart=true
-; Before Postfix (999), which answers 4xx until the gate is there.
-priority=500
-startsecs=2
-startretries=1000
-stopsignal=TERM
-stopwaitsecs=40
-redirect_stderr=true
-"""
+# Before Postfix (999), which answers 4xx until the gate is there.
+_PRIORITY = "priority=500\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +114,12 @@ def resources(facts: Facts, program: Program) -> list[Resource[Host, Any]]:
 
 def code_is_open(host: Host) -> bool:
     """Whether others than root can enter the folders of the Python that runs here, and of this package."""
-    paths = (Path(sys.executable), Path(sys.executable).resolve(), Path(sys.prefix), _PACKAGE.resolve())
+    paths = (
+        Path(sys.executable),
+        Path(sys.executable).resolve(),
+        Path(sys.prefix),
+        own_services.PACKAGE.resolve(),
+    )
     folders = {str(folder) for path in paths for folder in path.parents}
     found = (host.stat(folder) for folder in sorted(folders))
     return all(stat is None or stat.mode & 0o005 == 0o005 for stat in found)
@@ -173,7 +130,7 @@ def _service(facts: Facts, config: Path, starter: RenderedFile | None) -> Servic
     return Service(
         daemon=GATE,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, *_code()),
+        configuration=(*files, *own_services.code(_CODE)),
         read_again=(str(config),),
         reason="says at once, in words, what could not arrive; without it Postfix takes no mail",
         after=frozenset({"packages", f"user:{USER}", f"folder:{STATE}", f"folder:{SOCKET_FOLDER}"}),
@@ -185,48 +142,17 @@ def _starter(facts: Facts, program: Program) -> RenderedFile | None:
     if facts.service_manager == "systemd":
         return RenderedFile(UNIT, _unit(program))
     if facts.service_manager == "supervisord":
-        content = _SECTION.format(
-            name=GATE.name,
-            command=shlex.join(program.command()).replace("%", "%%"),
-            environment=",".join(f'{name}="{value}"' for name, value in _ENVIRONMENT.items()),
-        )
-        return RenderedFile(SECTION, content)
+        variables = ",".join(f'{name}="{value}"' for name, value in _ENVIRONMENT.items())
+        more = f"environment={variables}\n{_PRIORITY}"
+        return RenderedFile(SECTION, own_services.section(GATE.name, program.command(), more=more))
     return None
 
 
 def _unit(program: Program) -> str:
-    """Where only root can read the code, the gate needs what changes its user, and to see that folder."""
-    code_is_open = program.code_is_open
-    needed = (_PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), program.config)
-    below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
     return _UNIT.format(
-        command=" ".join(quoted(word) for word in program.command()),
+        command=own_services.unit_command(program.command()),
         environment=" ".join(f"{name}={value}" for name, value in _ENVIRONMENT.items()),
-        identity=f"User={USER}\nGroup={GROUP}"
-        if code_is_open
-        else "# Gives its rights up itself.\nUser=root",
-        capabilities="" if code_is_open else "CAP_SETUID CAP_SETGID",
-        forbidden_calls="~@resources @privileged" if code_is_open else "~@resources",
-        home="read-only" if below_home else "yes",
         state=STATE,
         socket_folder=SOCKET_FOLDER,
+        confined=own_services.without_rights(USER, GROUP, program.config, code_is_open=program.code_is_open),
     )
-
-
-def quoted(word: str) -> str:
-    """systemd.service(5), "Command lines": a percent sign and a dollar sign count."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"' if escaped != word or " " in word else word
-
-
-def _code() -> tuple[str, ...]:
-    """An update replaces these files: then the gate starts anew."""
-    # os.walk takes no notice of what vanishes meanwhile, as Python's own caches may.
-    found = [
-        str(Path(folder, name))
-        for room in _CODE
-        for folder, _, names in os.walk(_PACKAGE / room)
-        for name in names
-        if name.endswith(".py")
-    ]
-    return tuple(sorted(found))

@@ -6,13 +6,10 @@ agent may read it.
 
 from __future__ import annotations
 
-import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
-import todoku
-from todoku.host import agent, gate, managers
+from todoku.host import agent, gate, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -26,7 +23,6 @@ STATE = "/var/lib/todoku/relay"
 UNIT = f"/etc/systemd/system/{RELAY_WATCH.name}.service"
 SECTION = f"/etc/supervisor/conf.d/{RELAY_WATCH.name}.conf"
 
-_PACKAGE = Path(todoku.__file__).parent
 _CODE = ("cloud/suppressions.py", "cli/relay_watch.py", "cloud/sdk.py")
 
 _UNIT = """\
@@ -45,42 +41,12 @@ UMask=0027
 MemoryMax=1G
 # Reads the settings and the key to the cloud; writes below this folder and nowhere else.
 ReadWritePaths={state}
-ProtectSystem=strict
 ProtectHome=read-only
-PrivateTmp=yes
-PrivateDevices=yes
-NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_CHOWN
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
+{confined}
 
 [Install]
 WantedBy=multi-user.target
-"""
-_SECTION = """\
-; Written by Todoku. Changes made here are replaced.
-[program:{name}]
-command={command}
-directory=/
-umask=027
-autostart=true
-autorestart=true
-startsecs=2
-startretries=1000
-stopsignal=TERM
-redirect_stderr=true
 """
 
 
@@ -103,7 +69,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
     service = Service(
         daemon=RELAY_WATCH,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), *(str(_PACKAGE / name) for name in _CODE)),
+        configuration=(*files, str(program.config), *(str(own_services.PACKAGE / name) for name in _CODE)),
         reason="the relay tells nobody that a message bounced: its suppression list has to be asked",
         after=frozenset({f"folder:{STATE}"}),
         follows=frozenset(f"file:{path}" for path in files),
@@ -115,9 +81,10 @@ def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     command = [sys.executable, "-I", "-m", "todoku.cli.relay_watch", "--config", str(program.config)]
     command += ["--pid-file", RELAY_WATCH.pid_file]
     if facts.service_manager == "systemd":
-        quoted = " ".join(gate.quoted(word) for word in command)
-        return RenderedFile(UNIT, _UNIT.format(command=quoted, state=STATE))
+        unit = _UNIT.format(
+            command=own_services.unit_command(command), state=STATE, confined=own_services.CONFINED
+        )
+        return RenderedFile(UNIT, unit)
     if facts.service_manager == "supervisord":
-        shell = shlex.join(command).replace("%", "%%")
-        return RenderedFile(SECTION, _SECTION.format(name=RELAY_WATCH.name, command=shell))
+        return RenderedFile(SECTION, own_services.section(RELAY_WATCH.name, command, umask="027"))
     return None

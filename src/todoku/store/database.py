@@ -12,17 +12,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-if TYPE_CHECKING:
-    from alembic.config import Config
+from todoku.store.migrating import Migrations
 
 DEFAULT_PATH = Path("/var/lib/todoku/todoku.sqlite3")
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Migrations(Path(__file__).parent / "migrations")
 _WAIT_SECONDS = 30  # for another process's transaction
 _IMMEDIATE = "todoku_immediate"
 
@@ -60,7 +59,7 @@ def open(path: Path = DEFAULT_PATH) -> Engine:
 
 
 def _refuse_revision(path: Path, current: str | None) -> None:
-    if current is None or current in _known_revisions():
+    if current is None or current in _MIGRATIONS.known():
         raise StoreOlderError(
             f"the database {path} has the schema {current or '(none)'}, and this version of Todoku needs "
             f"{wanted_revision()}: run `todoku apply`, which migrates it and keeps what is in it"
@@ -75,7 +74,7 @@ def _refuse_revision(path: Path, current: str | None) -> None:
 def migrate(path: Path = DEFAULT_PATH) -> None:
     """Make the database at `path`, or bring it to the wanted schema: all or nothing. Raises `StoreError`."""
     current = current_revision(path)
-    if current is not None and current not in _known_revisions():
+    if current is not None and current not in _MIGRATIONS.known():
         _refuse_revision(path, current)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,12 +86,8 @@ def migrate(path: Path = DEFAULT_PATH) -> None:
         ) from error
     engine = _engine(path)
     try:
-        from alembic import command
-
         with write(engine) as connection:
-            config = _alembic()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _MIGRATIONS.upgrade(connection)
     finally:
         engine.dispose()
 
@@ -124,27 +119,7 @@ def _revision_in(opened: sqlite3.Connection, path: Path) -> str | None:
 
 def wanted_revision() -> str:
     """The schema that this version of Todoku works with."""
-    from alembic.script import ScriptDirectory
-
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
-    assert head is not None, "the migrations are part of the package"  # noqa: S101
-    return head
-
-
-def _known_revisions() -> frozenset[str]:
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory.from_config(_alembic())
-    return frozenset(script.revision for script in scripts.walk_revisions())
-
-
-def _alembic() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+    return _MIGRATIONS.wanted()
 
 
 @contextmanager

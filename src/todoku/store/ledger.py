@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -23,13 +23,11 @@ from sqlalchemy.pool import NullPool
 
 from todoku.store.database import StoreError, StoreMissingError, StoreNewerError, StoreOlderError
 from todoku.store.database import StoreUnusableError as Unusable
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from todoku.store.migrating import Migrations
 
 OWNER = "todoku-agent"
 FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
-_MIGRATIONS = Path(__file__).parent / "ledger_migrations"
+_MIGRATIONS = Migrations(Path(__file__).parent / "ledger_migrations")
 _WAIT_SECONDS = 30  # for another process's transaction
 _READS = "todoku_reads"
 _SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
@@ -113,18 +111,14 @@ def migrate(place: Place = Place()) -> None:
     A new file belongs to whom its folder belongs to.
     """
     current = current_revision(place)
-    if current is not None and current not in _known_revisions():
+    if current is not None and current not in _MIGRATIONS.known():
         _refuse_revision(place, current)
     if place.file is not None:
         _make_file(place, place.file)
     engine = _engine(place)
     try:
-        from alembic import command
-
         with write(engine) as connection:
-            config = _alembic()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _MIGRATIONS.upgrade(connection)
     finally:
         engine.dispose()
 
@@ -159,22 +153,11 @@ def current_revision(place: Place = Place()) -> str | None:
 
 def wanted_revision() -> str:
     """The schema that this version of Todoku works with."""
-    from alembic.script import ScriptDirectory
-
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
-    assert head is not None, "the migrations are part of the package"  # noqa: S101
-    return head
-
-
-def _known_revisions() -> frozenset[str]:
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory.from_config(_alembic())
-    return frozenset(script.revision for script in scripts.walk_revisions())
+    return _MIGRATIONS.wanted()
 
 
 def _refuse_revision(place: Place, current: str) -> None:
-    if current in _known_revisions():
+    if current in _MIGRATIONS.known():
         raise StoreOlderError(
             f"{place.shown} has the schema {current}, and this version of Todoku needs {wanted_revision()}: "
             "run `todoku apply`, which migrates it and keeps what is in it"
@@ -183,15 +166,6 @@ def _refuse_revision(place: Place, current: str) -> None:
         f"{place.shown} has the schema {current}, which this version of Todoku (up to {wanted_revision()}) "
         "does not know: it was made by a later version. Install that one again"
     )
-
-
-def _alembic() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
 
 
 @contextmanager
