@@ -6,6 +6,7 @@ that was looked at.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -120,14 +121,12 @@ class OciPublisher(Publisher):
         return sorted(plain(type_, item.rdata) for item in answer.data.items), answer.headers.get("etag")
 
     def _fetch(self, zone: str) -> tuple[Published, ...]:
-        pages = self._oci.pagination.list_call_get_all_results
-        answer = self._ask(f"list the zone {zone}", lambda: pages(self._client.get_zone_records, zone))
-        if answer is None:
+        items = self._all(f"list the zone {zone}", self._client.get_zone_records, zone)
+        if items is None:
             raise PublisherFailed(
                 f"Oracle's DNS service has no zone {zone} that Todoku may read. Create it there, if it is missing. "
                 + self._caller.statement(self._compartment)
             )
-        items = answer.data if isinstance(answer.data, list) else answer.data.items
         return tuple(
             Published(
                 item.domain.lower().removesuffix("."),
@@ -141,16 +140,24 @@ class OciPublisher(Publisher):
         )
 
     def _list_zones(self) -> tuple[str, ...]:
-        pages = self._oci.pagination.list_call_get_all_results
-        answer = self._ask(
-            "list the zones", lambda: pages(self._client.list_zones, self._compartment, scope="GLOBAL")
-        )
-        if answer is None:
+        zones = self._all("list the zones", self._client.list_zones, self._compartment, scope="GLOBAL")
+        if zones is None:
             raise PublisherFailed(
                 f"the zones of the compartment {self._compartment} may not be listed. "
                 + self._caller.statement(self._compartment)
             )
-        return tuple(zone.name.lower().removesuffix(".") for zone in answer.data)
+        return tuple(zone.name.lower().removesuffix(".") for zone in zones)
+
+    def _all(self, what: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Any] | None:
+        """All pages of a list; None for 404. Not by oci.pagination, whose own retries go on for ten minutes."""
+        found: list[Any] = []
+        page: dict[str, str] = {}
+        while (answer := self._ask(what, functools.partial(method, *args, **kwargs, **page))) is not None:
+            found += getattr(answer.data, "items", answer.data)
+            if not answer.next_page:
+                return found
+            page = {"page": answer.next_page}
+        return None
 
     def _ask(self, what: str, call: Callable[[], Any], replacement: Replacement | None = None) -> Any:
         """The SDK's response; None for 404, which Oracle also says to who may not know. Raises PublisherFailed."""
