@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench import gate, way_out
-from bench.host import BenchFailed, World
+from bench.host import BenchFailed, World, without_supervisord
 from bench.load import Refused
 from bench.machine import Machine
 
@@ -22,6 +23,7 @@ def main() -> int:
     """0 when every target was reached, 1 when one was not or nothing could be measured."""
     options = _parser().parse_args()
     names = options.names or NAMES
+    running = ExitStack()
     try:
         world, machine = World.read(), Machine.here()
         print(f"\n{machine}\n", flush=True)
@@ -30,6 +32,7 @@ def main() -> int:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         verdicts = []
+        running.enter_context(without_supervisord())
         if "way-out" in names:
             result = way_out.measure(world, options.seconds, _tell)
             document["way_out"] = result.as_json()
@@ -46,6 +49,8 @@ def main() -> int:
     except (BenchFailed, Refused) as problem:
         print(f"script/bench: {problem}", file=sys.stderr)
         return 1
+    finally:
+        running.close()
     document["targets"] = [
         {"what": what, "target": target, "seen": round(seen, 3), "reached": reached}
         for what, target, seen, reached in verdicts
