@@ -37,7 +37,7 @@ class Taken:
     def read(cls, folder: Path, tag: str) -> Taken:
         arrivals: dict[str, list[float]] = {}
         connections = set()
-        for file in folder.iterdir():
+        for file in sorted(folder.iterdir()):
             for line in file.read_text().splitlines():
                 at, _, message_id = line.partition(" ")
                 if message_id.startswith(f"<{tag}."):
