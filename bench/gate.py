@@ -62,7 +62,7 @@ class Result:
     slots: dict[str, list[Slot]] = field(default_factory=dict)
 
     def middle(self, variant: str, figure: str) -> float:
-        return median(getattr(slot, figure) for slot in self.slots[variant])
+        return float(median(getattr(slot, figure) for slot in self.slots[variant]))
 
     def ratio(self, variant: str, other: str, figure: str = "rate") -> tuple[float, float, float]:
         """Least, median and greatest ratio within a round."""

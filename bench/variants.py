@@ -118,15 +118,15 @@ def _does_its_work(world: World, variant: Variant) -> None:
             break
         time.sleep(0.1)
     host.run("postsuper", "-d", "ALL")
-    names = {line.partition(":")[0] for line in text.splitlines()}
+    headers = {line.partition(":")[0] for line in text.splitlines()}
     seen = {
-        "DKIM-Signature": "DKIM-Signature" in names,
-        "X-Bench": "X-Bench" in names,
-        "-User-Agent": "User-Agent" not in names,
+        "DKIM-Signature": "DKIM-Signature" in headers,
+        "X-Bench": "X-Bench" in headers,
+        "-User-Agent": "User-Agent" not in headers,
     }
     for mark, there in seen.items():
-        if not names or there != (mark == variant.mark):
-            raise BenchFailed(f"{variant.name} does not do its work: the message has {sorted(names)}")
+        if not headers or there != (mark == variant.mark):
+            raise BenchFailed(f"{variant.name} does not do its work: the message has {sorted(headers)}")
 
 
 def settings(world: World, variant: Variant, *, tag: str, size: int, per_session: int = 1) -> load.Load:

@@ -64,7 +64,7 @@ class _Terms:
 
 
 @lru_cache(16)  # a mail server offers the same on every connection
-def _agreed(offer: events.Negotiate, wanted: Step) -> _Terms:
+def _negotiated(offer: events.Negotiate, wanted: Step) -> _Terms:
     agreement = agree(offer, wanted)
     after = {
         event: b"" if agreement.steps & silence else replies.CONTINUE for event, silence in _SILENCES.items()
@@ -118,7 +118,7 @@ class Session:
     # -- the connection
 
     def _negotiate(self, event: events.Negotiate) -> bytes:
-        terms = _agreed(event, self._rules.steps)
+        terms = _negotiated(event, self._rules.steps)
         self._agreement = terms.agreement
         self._after = terms.after
         self._leading_space = bool(terms.agreement.steps & Step.LEADING_SPACE)
