@@ -9,6 +9,7 @@ the same way, which the tests hold against each other. Linear in the length; nev
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 3.2.3
@@ -39,6 +40,11 @@ _OPEN, _CLOSE = _Token("special", "<"), _Token("special", ">")
 
 def addresses(value: str) -> list[str]:
     """The addresses of an unfolded From or Sender, as they are written. Malformed when it is not sure what they are."""
+    return list(_addresses(value))
+
+
+@lru_cache(256)  # several rules ask about one message, and people write with the same From again
+def _addresses(value: str) -> tuple[str, ...]:
     if len(value) > _LONGEST_VALUE:
         raise Malformed(f"has more than {_LONGEST_VALUE:,} characters")
     mailboxes: list[list[_Token]] = [[]]
@@ -55,7 +61,7 @@ def addresses(value: str) -> list[str]:
     found = [_mailbox(tokens) for tokens in mailboxes if _something(tokens)]
     if len(found) != len(mailboxes) and found:
         raise Malformed("has a comma without an address before or after it")
-    return found
+    return tuple(found)
 
 
 def _something(tokens: list[_Token]) -> bool:

@@ -19,6 +19,8 @@ from todoku.gate.session import Session, Surroundings, Work
 log = logging.getLogger("todoku.gate")
 
 READ_SIZE = 64 * 1024
+# One for all connections of the process: what was read is copied out of it before anything else is read.
+_BUFFER = memoryview(bytearray(READ_SIZE))
 # A rule's bound in seconds. Postfix waits 30 s for an answer to MAIL and RCPT (milter_command_timeout).
 DEADLINE = 25.0
 
@@ -38,7 +40,6 @@ class Connection(asyncio.BufferedProtocol):
         self._registry = registry
         self._deadline = deadline
         self._decoder = Decoder()
-        self._buffer = memoryview(bytearray(READ_SIZE))
         self._waiting: deque[Event] = deque()
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -57,11 +58,11 @@ class Connection(asyncio.BufferedProtocol):
         self._registry.discard(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        return self._buffer
+        return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._waiting.extend(self._decoder.receive(self._buffer[:nbytes]))
+            self._waiting.extend(self._decoder.receive(_BUFFER[:nbytes]))
             self._proceed()
         except ProtocolError as error:
             log.error("the mail server broke the milter protocol, connection closed: %s", error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,8 @@ class Unknown:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """One header field; lines of a folded value are joined by "\\n"."""
+class Header(NamedTuple):
+    """One header field; lines of a folded value are joined by "\\n". (A tuple: there are many of them.)"""
 
     name: str
     value: str

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from todoku.gate.context import Context
 
@@ -30,9 +30,9 @@ class Client:
     helo: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderField:
-    """One header. `value` is raw: leading space and folding included. `origin`: its place on arrival, -1 if ours."""
+class HeaderField(NamedTuple):
+    """One header. `value` is raw: leading space and folding included. `origin`: its place on arrival, -1 if ours.
+    (A tuple: there are many of them.)"""
 
     name: str
     value: str
@@ -50,6 +50,7 @@ class Headers:
     def __init__(self) -> None:
         self.received: list[HeaderField] = []  # as they came
         self._now: list[HeaderField] = self.received
+        self._raw: bytes | None = None
         self.size = 0  # bytes on arrival, names, colons and line ends included
 
     def __iter__(self) -> Iterator[HeaderField]:
@@ -72,11 +73,13 @@ class Headers:
         return found[0].text if found else None
 
     def arrived(self, name: str, value: str) -> None:
+        self._raw = None
         self.size += len(name) + len(value) + 3
         self.received.append(HeaderField(name, value, len(self.received)))
 
     def edit(self) -> list[HeaderField]:
-        """The list to change; the headers as they came stay as they are."""
+        """The list to change at once; the headers as they came stay as they are."""
+        self._raw = None
         if self._now is self.received:
             self._now = list(self.received)
         return self._now
@@ -93,7 +96,9 @@ class Headers:
 
     def raw(self) -> bytes:
         """The header block as it stands, CRLF line ends, without the empty line."""
-        return _block(self._now)
+        if self._raw is None:  # several rules ask for it, and its size
+            self._raw = _block(self._now)
+        return self._raw
 
     def raw_as_arrived(self) -> bytes:
         """The same of the headers as they came."""
@@ -101,8 +106,8 @@ class Headers:
 
 
 def _block(headers: Iterable[HeaderField]) -> bytes:
-    text = "".join(f"{header.name}:{header.value}\r\n" for header in headers)
-    return text.encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    raw = "".join([f"{name}:{value}\r\n" for name, value, _ in headers]).encode("utf-8", "surrogateescape")
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 class Body:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from todoku.gate import changes, events, replies
 from todoku.gate.context import Context
-from todoku.gate.decision import Change, Decision, HoldBack, Pass, Refuse, Verdict
+from todoku.gate.decision import PASS, Change, Decision, HoldBack, Pass, Refuse, Verdict
 from todoku.gate.message import MOST_KEPT, Body, Client, MessageSoFar
 from todoku.gate.protocol import Agreement, ProtocolError, Step, agree
 from todoku.gate.rule import Placed, RuleSet, Stage
@@ -55,6 +56,24 @@ class Surroundings:
     record: Callable[[MessageSoFar, Verdict | None, str], None] = lambda _message, _verdict, _rule: None
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What was agreed on: the `reply` that says so, and what is said `after` an event that nothing is decided on."""
+
+    agreement: Agreement
+    reply: bytes
+    after: Mapping[type, bytes]
+
+
+@lru_cache(16)  # a mail server offers the same on every connection
+def _negotiated(offer: events.Negotiate, wanted: Step) -> _Terms:
+    agreement = agree(offer, wanted)
+    after = {
+        event: b"" if agreement.steps & silence else replies.CONTINUE for event, silence in _SILENCES.items()
+    }
+    return _Terms(agreement, agreement.encode(), after)
+
+
 class Session:
     """Feed each event to `handle`; it gives the packets to write, or work to be driven that returns them."""
 
@@ -65,7 +84,7 @@ class Session:
         self._record = surroundings.record
         self._rule = ""  # that decided last
         self._agreement: Agreement | None = None
-        self._after: dict[type, bytes] = {}  # what is said after an event that nothing is decided on
+        self._after: Mapping[type, bytes] = {}  # what is said after an event that nothing is decided on
         self._leading_space = self._may_skip = False
         self.finished = False  # the mail server said goodbye
         self._new_client()
@@ -103,14 +122,12 @@ class Session:
     # -- the connection
 
     def _negotiate(self, event: events.Negotiate) -> bytes:
-        self._agreement = agree(event, self._rules.steps)
-        steps = self._agreement.steps
-        self._after = {
-            event: b"" if steps & silence else replies.CONTINUE for event, silence in _SILENCES.items()
-        }
-        self._leading_space = bool(steps & Step.LEADING_SPACE)
-        self._may_skip = bool(steps & Step.SKIP)
-        return self._agreement.encode()
+        terms = _negotiated(event, self._rules.steps)
+        self._agreement = terms.agreement
+        self._after = terms.after
+        self._leading_space = bool(terms.agreement.steps & Step.LEADING_SPACE)
+        self._may_skip = bool(terms.agreement.steps & Step.SKIP)
+        return terms.reply
 
     def _macros(self, event: events.Macros) -> bytes:
         if event.command not in _EVENT_MACROS:
@@ -127,7 +144,8 @@ class Session:
         return self._answer(Stage.CONNECT, events.Connect)
 
     def _helo(self, event: events.Helo) -> bytes | Work:
-        self._client = replace(self._client, helo=event.name)
+        known = self._client
+        self._client = Client(known.hostname, known.address, known.port, event.name)
         return self._answer(Stage.HELO, events.Helo)
 
     def _quit(self, _event: events.Quit) -> bytes:
@@ -244,6 +262,8 @@ class Session:
             self._rule = placed.name
             try:
                 answer = placed.rule(message)
+                if answer is PASS:
+                    continue
                 if inspect.isawaitable(answer):
                     answer = yield answer
                 verdict = _follow(placed, answer, message)

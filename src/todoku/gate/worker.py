@@ -127,6 +127,8 @@ def work(make: Callable[[], Worker], parent: int, heartbeat: Callable[[], None])
     """The life of a worker process, from fork to exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     gc.freeze()  # what the parent loaded stays shared
+    # A message makes a few hundred objects and no cycles: looking for some after every 700 finds nothing.
+    gc.set_threshold(50_000, 20, 20)
     code = 1
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from calendar import timegm
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from todoku.gate.decision import HoldBack, Refuse
-from todoku.gate.limits import DAY, MINUTE, MONTH, REMEMBERED, Limits, Reached, Spender, units
+from todoku.gate.limits import DAY, MINUTE, MONTH, REMEMBERED, Busy, Limits, Reached, Spender, units
 from todoku.settings import Settings, parse
 
 NOW = 1_795_500_000.0
@@ -179,7 +180,8 @@ def test_a_count_that_cannot_be_written_does_not_stop_the_next(tmp_path: Path) -
 
     limits = _limits(tmp_path)
     assert limits.spend(Spender("alice"), _several(1), 100, NOW) is None
-    connection = limits._connection()
+    opened = limits._open()
+    connection = opened.patient
 
     class FullDisk:
         """As SQLite when COMMIT finds no room: the transaction stays open."""
@@ -192,10 +194,10 @@ def test_a_count_that_cannot_be_written_does_not_stop_the_next(tmp_path: Path) -
                 raise sqlite3.OperationalError("database or disk is full")
             return connection.execute(statement, *more)  # type: ignore[arg-type]
 
-    limits._opened = limits._opened[0], FullDisk()  # type: ignore[assignment,index]
+    limits._opened = replace(opened, patient=FullDisk())  # type: ignore[arg-type]
     with pytest.raises(sqlite3.OperationalError, match="full"):
         limits.spend(Spender("alice"), _several(1), 100, NOW)
-    limits._opened = limits._opened[0], connection
+    limits._opened = opened
     assert limits.spend(Spender("alice"), _several(1), 100, NOW) is None
 
 
@@ -256,3 +258,43 @@ def test_each_alias_passes_on_so_much_a_day_and_uses_up_nothing_of_others(tmp_pa
     assert "gate.forwarded_per_day" in held.words
     assert limits.spend(press, _several(1), 100, NOW) is None
     assert limits.spend(Spender("sales@hoge.example"), _several(3), 100, NOW) is None
+
+
+def test_the_event_loop_counts_at_once_what_the_thread_counts_too(tmp_path: Path) -> None:
+    limits = _limits(tmp_path, gate=(3, 10, 10))
+    with pytest.raises(Busy):  # opening the file is for the thread
+        limits.spend_at_once(Spender("alice"), _several(1), 100, NOW)
+    assert limits.spend(Spender("alice"), _several(1), 100, NOW) is None
+    assert limits.spend_at_once(Spender("alice"), _several(1), 100, NOW) is None
+    assert limits.spend(Spender("alice"), _several(1), 100, NOW) is None
+    assert isinstance(limits.spend_at_once(Spender("alice"), _several(1), 100, NOW), HoldBack)
+
+
+def test_the_event_loop_never_waits_for_another_worker(tmp_path: Path) -> None:
+    import sqlite3
+
+    limits = _limits(tmp_path)
+    assert limits.spend(Spender("alice"), _several(1), 100, NOW) is None
+    other = sqlite3.connect(tmp_path / "limits.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    before = time.monotonic()
+    with pytest.raises(Busy):
+        limits.spend_at_once(Spender("alice"), _several(1), 100, NOW)
+    assert time.monotonic() - before < 0.5
+    other.execute("ROLLBACK")
+    assert limits.spend_at_once(Spender("alice"), _several(1), 100, NOW) is None
+    spent = other.execute("SELECT sum(amount) FROM spent WHERE who = 'alice' AND bucket = 1").fetchone()
+    assert spent == (2,)  # not the one that would have had to wait
+
+
+def test_the_log_of_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
+    limits = _limits(tmp_path)
+    waited = 0
+    for number in range(3000):
+        try:
+            limits.spend_at_once(Spender("alice"), _several(1, number), 100, NOW + number)
+        except Busy:
+            limits.spend(Spender("alice"), _several(1, number), 100, NOW + number)
+            waited += 1
+    assert waited < 3000 / 100
+    assert (tmp_path / "limits.sqlite3-wal").stat().st_size < 20_000_000

@@ -207,6 +207,16 @@ def test_strangers_are_told_why_they_cannot_submit() -> None:
     assert all(line.split("  ")[1].startswith("554 5.7.1 ") for line in lines[-2:])
 
 
+def test_dovecot_is_asked_for_the_quota_of_our_own_domains_only() -> None:
+    main = parameters_of(rendered()["main.cf"])
+    for restrictions in ("mx_recipient_restrictions", "submission_recipient_restrictions"):
+        assert main[restrictions].endswith("check_recipient_access $ask_quota_of")
+    own = main["virtual_mailbox_domains"].split(", ")
+    assert main["ask_quota_of"] == f"inline:{{ {', '.join(f'{{ {name} = quota }}' for name in own)} }}"
+    assert main["quota"] == "check_policy_service unix:private/quota-status"
+    assert "quota" in main["smtpd_restriction_classes"].split(", ")
+
+
 def test_each_device_is_bound_to_its_own_sender() -> None:
     files = rendered()
     table = [line.split() for line in files["devices.cidr"].splitlines() if not line.startswith("#")]
@@ -215,7 +225,7 @@ def test_each_device_is_bound_to_its_own_sender() -> None:
     by_network = {network: main[restriction] for network, restriction in table}
     assert "{ printer@hoge.example = OK }" in by_network["10.1.3.9/32"]
     assert "{ scanner@hoge.example = OK }" in by_network["10.1.2.0/24"]
-    assert set(main["smtpd_restriction_classes"].split(", ")) == {name for _, name in table}
+    assert set(main["smtpd_restriction_classes"].split(", ")) == {"quota", *(name for _, name in table)}
 
 
 @pytest.mark.parametrize(

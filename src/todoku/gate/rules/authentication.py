@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -52,10 +52,13 @@ class Authentication:
         self._deadline = deadline
         self._threads: ThreadPoolExecutor | None = None  # made in the worker, not before the fork
 
-    async def __call__(self, message: MessageSoFar) -> Decision:
+    def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         settings = message.context.settings
         if settings is None or direction(message) is not Direction.INBOUND:
             return PASS
+        return self._judged(message, settings)
+
+    async def _judged(self, message: MessageSoFar, settings: Settings) -> Decision:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="authentication")
         until = time.monotonic() + self._deadline

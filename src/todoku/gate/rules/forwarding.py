@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from todoku.gate import nondelivery, rewriting, srs
@@ -62,13 +62,14 @@ class Forwarding:
         self._secret = secret
         self._clock = clock
 
-    async def __call__(self, message: MessageSoFar) -> Decision:
+    def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         settings = message.context.settings
         if settings is None or direction(message) is not Direction.INBOUND:
             return PASS
         ways = self._ways(message, settings)
-        if not ways:
-            return PASS
+        return self._passed_on(message, settings, ways) if ways else PASS
+
+    async def _passed_on(self, message: MessageSoFar, settings: Settings, ways: list[Way]) -> Decision:
         now = self._clock()
         refused = next((no for way in ways if (no := _refusal(message, way, settings))), None)
         if refused:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from todoku.gate import rewriting, srs
 from todoku.gate.decision import PASS, Change, Decision, DeleteRecipient, Refuse
 from todoku.gate.message import MessageSoFar
 from todoku.gate.reinjection import Copy, Inject, Injector, NotTaken
 from todoku.gate.rules.forwarding import NOT_NOW, digest
+from todoku.settings import Settings
 
 log = logging.getLogger("todoku.gate")
 
@@ -34,14 +35,15 @@ class ReturnAddress:
         self._secret = secret
         self._clock = clock
 
-    async def __call__(self, message: MessageSoFar) -> Decision:
+    def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         settings = message.context.settings
         if settings is None:
             return PASS
         recipients = message.recipients
         returned = [each for each in recipients if srs.is_return_address(each) and settings.is_own(each)]
-        if not returned:
-            return PASS
+        return self._returned(message, settings, returned) if returned else PASS
+
+    async def _returned(self, message: MessageSoFar, settings: Settings, returned: list[str]) -> Decision:
         if message.sender:
             return Refuse(
                 550, "5.7.1", f"<{returned[0]}> is for bounces only: write to whom you want to reach"

@@ -15,55 +15,63 @@ from typing import TypeAlias
 from todoku.gate import notices, passage, rewriting
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, Verdict
 from todoku.gate.direction import Origin, origin, outside
-from todoku.gate.limits import Reached, Spender
+from todoku.gate.limits import Busy, Limits, Reached, Spender, Tell
 from todoku.gate.message import MessageSoFar
 from todoku.gate.notices import HOUR, Notice
 from todoku.gate.rules.size import whole_size
 from todoku.settings import Settings
 
-Tell: TypeAlias = Callable[[Notice, Settings], None]
+TellPostmaster: TypeAlias = Callable[[Notice, Settings], None]
 
 _BULK_HEADERS = ("List-Id", "List-Unsubscribe")  # RFC 2919, RFC 2369
 _BULK_WORDS = {"bulk", "list", "junk"}
 HERE = "this machine"
 
 
+_Asked: TypeAlias = tuple[Spender, list[str], int, float, Tell]
+
+
 class Spending:
     """The rule. `tell` is for tests."""
 
-    def __init__(self, tell: Tell = notices.tell_later) -> None:
+    def __init__(self, tell: TellPostmaster = notices.tell_later) -> None:
         self._tell = tell
 
     def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         """Only recipients outside count: what stays here costs nothing and spreads nothing."""
         came_from = origin(message)
-        return PASS if came_from is Origin.WORLD else self._counted(message, came_from)
-
-    async def _counted(self, message: MessageSoFar, came_from: Origin) -> Decision:
-        verdict = await self._spend(message, came_from)
-        if verdict:
-            return verdict
-        shown = message.headers.all(passage.NAME)
-        return Change([DeleteHeader(passage.NAME)]) if shown else PASS
-
-    async def _spend(self, message: MessageSoFar, came_from: Origin) -> Verdict | None:
+        if came_from is Origin.WORLD:
+            return PASS
         limits, recipients = message.context.limits, outside(message)
         if limits is None or not recipients:
-            return None
+            return _decision(None, message)
         reached: list[Reached] = []
-        spend = functools.partial(
-            limits.spend,
-            _spender(message, came_from),
-            recipients,
-            whole_size(message),
-            time.time(),
-            reached.append,
-        )
-        # In a thread, as the file may be busy; in one of its own, as those of forwarding wait for what is asked here.
-        verdict = await asyncio.get_running_loop().run_in_executor(_thread(), spend)
+        spender = _spender(message, came_from)
+        asked: _Asked = (spender, recipients, whole_size(message), time.time(), reached.append)
+        try:
+            verdict = limits.spend_at_once(*asked)
+        except Busy:
+            return self._in_thread(limits, asked, reached, message)
+        return self._told(verdict, reached, message)
+
+    async def _in_thread(
+        self, limits: Limits, asked: _Asked, reached: list[Reached], message: MessageSoFar
+    ) -> Decision:
+        """As the file may be busy; in a thread of its own, as those of forwarding wait for what is asked here."""
+        loop = asyncio.get_running_loop()
+        return self._told(await loop.run_in_executor(_thread(), limits.spend, *asked), reached, message)
+
+    def _told(self, verdict: Verdict | None, reached: list[Reached], message: MessageSoFar) -> Decision:
         for each in reached:
             self._tell(notice(each), message.context.site)
+        return _decision(verdict, message)
+
+
+def _decision(verdict: Verdict | None, message: MessageSoFar) -> Decision:
+    if verdict:
         return verdict
+    shown = message.headers.all(passage.NAME)
+    return Change([DeleteHeader(passage.NAME)]) if shown else PASS
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""Benchmarks of Todoku, side by side with peers: see docs/benchmarks.md. `script/bench` runs them."""
