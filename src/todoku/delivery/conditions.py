@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from todoku.delivery.alarms import Alarm
 from todoku.delivery.queue import Waiting
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -42,15 +43,6 @@ class Seen:
     last_read: float | None  # when the ledger last heard of a message
     suppressed: int = 0  # recipients that were suppressed in the last day
     complained: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`name` stays the same while it lasts; `found` says what was seen, `advice` what to do now."""
-
-    name: str
-    found: str
-    advice: str
 
 
 def alarms(seen: Seen) -> list[Alarm]:
