@@ -32,13 +32,15 @@ _LARGEST = 1_000_000  # bytes of a report
 class Alarm:
     """`name` stays the same while it lasts; `found` says in one sentence what was seen, `advice` what to do now.
 
-    `calm`: for how many seconds it has to be gone until it is over. What comes and goes is one alarm.
+    `settle`: for how many seconds it has to last until anybody is told; a restart is none. `calm`: for how many seconds
+    it has to be gone until it is over: what comes and goes is one alarm.
     """
 
     name: str  # "service:todoku-gate", at most 200 characters
     found: str
     advice: str
     calm: float = CALM
+    settle: float = 0.0
 
 
 def report(source: str, found: Iterable[Alarm], folder: Path = FOLDER) -> None:
@@ -97,6 +99,7 @@ def _read(path: Path) -> list[Alarm]:
             str(each["found"]),
             str(each["advice"]),
             float(each.get("calm", CALM)),
+            float(each.get("settle", 0.0)),
         )
         for each in json.loads(octets)
     ]
