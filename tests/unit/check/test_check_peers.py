@@ -13,11 +13,11 @@ import dns.exception
 import dns.message
 import dns.resolver
 import pytest
+from broken_zones import MUTATIONS
 from checkdmarc.dmarc import check_dmarc
 from checkdmarc.spf import check_spf
 from checkdmarc.utils import DNS_CACHE
 from internet_for_checks import DOMAIN, RESOLVER, Place, rules
-from test_check_dns import MUTATIONS
 
 from todoku.check.finding import Verdict
 
