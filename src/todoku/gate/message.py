@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -176,6 +176,9 @@ class MessageSoFar:
     replaced_body: bytes | None = None
     sender_given: str = ""
     recipients_given: dict[str, str] = field(default_factory=dict)  # address -> as the mail server wrote it
+    when_told: Callable[[], None] | None = (
+        None  # to be called when the mail server has been told that it passes
+    )
 
     @property
     def login(self) -> str | None:

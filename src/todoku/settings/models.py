@@ -188,8 +188,8 @@ class Gate(Frozen):
     )
     malware_updates: bool = Field(
         True,
-        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false where something "
-        "else puts signatures into /var/lib/clamav.",
+        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false stops it, where "
+        "something else puts signatures into /var/lib/clamav.",
         examples=[True],
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from todoku.gate import notices, passage, rewriting
+from todoku.gate import notices, passage, reinjection, rewriting
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, Verdict
 from todoku.gate.direction import Origin, origin, outside
 from todoku.gate.limits import Busy, Limits, Reached, Spender, Tell
@@ -70,8 +70,13 @@ class Spending:
 def _decision(verdict: Verdict | None, message: MessageSoFar) -> Decision:
     if verdict:
         return verdict
-    shown = message.headers.all(passage.NAME)
-    return Change([DeleteHeader(passage.NAME)]) if shown else PASS
+    shown = [name for name in (passage.NAME, passage.NOTE) if message.headers.all(name)]
+    if not shown:
+        return PASS
+    note = message.headers.first(passage.NOTE)
+    if note and passage.is_ours(message):
+        message.when_told = functools.partial(reinjection.answered, note)
+    return Change([DeleteHeader(name) for name in shown])
 
 
 @functools.cache
