@@ -18,6 +18,14 @@ from typing import Any
 from todoku.cloud.errors import Attempt, CloudError, Reply, Trouble, refused, unreachable
 from todoku.cloud.permissions import READ_TENANCY, Right
 
+# Service -> its package within oci, and its client.
+_CLIENTS = {
+    "email": ("email", "EmailClient"),
+    "identity": ("identity", "IdentityClient"),
+    "identity_domains": ("identity_domains", "IdentityDomainsClient"),
+    "network": ("core", "VirtualNetworkClient"),
+    "compute": ("core", "ComputeClient"),
+}
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, to wait for an answer
 
 
@@ -111,6 +119,19 @@ class Sdk:
         """oci.identity.IdentityClient in the home region."""
         return self._client("identity", self.home_region)
 
+    def network(self, region: str) -> Any:
+        """oci.core.VirtualNetworkClient in that region."""
+        return self._client("network", region)
+
+    def compute(self, region: str) -> Any:
+        """oci.core.ComputeClient in that region."""
+        return self._client("compute", region)
+
+    @property
+    def core(self) -> Any:
+        """The package oci.core, with its models."""
+        return importlib.import_module("oci.core")
+
     def identity_domain(self, url: str) -> Any:
         """oci.identity_domains.IdentityDomainsClient of the domain with that address."""
         return self._client("identity_domains", url)
@@ -123,7 +144,11 @@ class Sdk:
 
     def call(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
         """What `method` of a client returns. Raises CloudError."""
-        return self._translated(attempt, lambda: method(*args, **kwargs).data)
+        return self.whole(attempt, method, *args, **kwargs).data
+
+    def whole(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `call`, with the head of the answer. Raises CloudError."""
+        return self._translated(attempt, lambda: method(*args, **kwargs))
 
     def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:
         """All that a list operation has, page by page. Raises CloudError."""
@@ -222,15 +247,15 @@ class Sdk:
         }
         if signer is not None:
             options["signer"] = signer
-        module = importlib.import_module(f"oci.{service}")
+        package, name = _CLIENTS[service]
+        module = importlib.import_module(f"oci.{package}")
         try:
             if service == "identity_domains":
                 address = self.access.endpoints.get(service, place)
                 return module.IdentityDomainsClient(config, address, **options)
             if service in self.access.endpoints:
                 options["service_endpoint"] = self.access.endpoints[service]
-            names = {"email": "EmailClient", "identity": "IdentityClient"}
-            return getattr(module, names[service])({**config, "region": place}, **options)
+            return getattr(module, name)({**config, "region": place}, **options)
         except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
             raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error
 

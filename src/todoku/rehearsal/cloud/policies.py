@@ -30,8 +30,16 @@ _IAM = (
     "dynamic-groups",
     "domains",
 )
+# Core Services' page: who may read an instance may also read how it is attached to the network.
+_INSTANCES = ("instances", "vnic-attachments", "vnics")
+_NETWORK = ("vcns", "subnets", "vnics", "vnic-attachments", "security-lists", "network-security-groups")
 # The policy page lists what is in email-family, and DKIM is not among it: it has to be granted by itself.
-FAMILIES: Mapping[str, tuple[str, ...]] = {"email-family": _EMAIL, "dns": _DNS}
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "email-family": _EMAIL,
+    "dns": _DNS,
+    "instance-family": _INSTANCES,
+    "virtual-network-family": _NETWORK,
+}
 # In the family by their permissions, but the page names no type of their own that a statement could use.
 _UNNAMED = frozenset(("email-return-paths", "email-configuration"))
 # Types that other services have; a policy may well name them, and nothing here asks for them.
@@ -43,7 +51,10 @@ _OTHERS = (
     "metrics",
     "logging-family",
 )
-TYPES = frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *FAMILIES, *_OTHERS, "all-resources")) - _UNNAMED
+TYPES = (
+    frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *_INSTANCES, *_NETWORK, *FAMILIES, *_OTHERS, "all-resources"))
+    - _UNNAMED
+)
 
 _STATEMENT = re.compile(
     r"allow\s+(?P<subject>group|dynamic-group|any-user)(?P<names>\s+.*?)?\s+to\s+"
