@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["parts"]
+
 TODOKU = str(Path(sys.executable).parent / "todoku")
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Where a world could leave something, were it not thrown away.
@@ -40,7 +42,7 @@ def traces() -> Traces:
     return Traces(
         processes=frozenset(_world_processes()),
         mounts=Path("/proc/self/mountinfo").read_text(),
-        loops=_output("losetup", "--list", "--noheadings", "--output", "BACK-FILE"),
+        loops=_loops(),
         files=frozenset(str(path) for place in PLACES for path in Path(place).glob("*")),
         packages=Path("/var/lib/dpkg/status").read_bytes(),
         status=_output("git", "-C", str(CHECKOUT), "status", "--porcelain"),
@@ -58,6 +60,12 @@ def _world_processes() -> list[str]:
         if any(name in line for name in names):
             found.append(f"{process.name} {line}")
     return found
+
+
+def _loops() -> str:
+    """Loop devices by their files; without the layer of packages, which every rehearsal here has in use."""
+    files = _output("losetup", "--list", "--noheadings", "--output", "BACK-FILE").splitlines()
+    return "\n".join(file for file in files if not Path(file).name.startswith("layer-"))
 
 
 def _output(*command: str) -> str:

@@ -18,7 +18,6 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -29,30 +28,7 @@ import pytest
 
 from todoku.rehearsal.dialogue import Dialogue
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", metavar="K/N", help="only the K-th of N parts; each part has its own files")
-
-
-@pytest.hookimpl(trylast=True)  # after -m and -k
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the files of one part, so that several worlds can share the work."""
-    part = config.getoption("--part")
-    if not part:
-        return
-    number, _, of = part.partition("/")
-    # The largest file first, each to the part with the fewest test functions so far.
-    sizes = Counter(path for path, _ in {(item.path, getattr(item, "originalname", "")) for item in items})
-    tests = [0] * int(of)
-    chosen: set[Path] = set()
-    for path in sorted(sizes, key=lambda path: (-sizes[path], path)):
-        least = tests.index(min(tests))
-        tests[least] += sizes[path]
-        if least == int(number) - 1:
-            chosen.add(path)
-    config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
-    items[:] = [item for item in items if item.path in chosen]
-
+pytest_plugins = ["parts"]
 
 if "TODOKU_WORLD" not in os.environ:
     collect_ignore_glob = ["*"]

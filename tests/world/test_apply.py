@@ -129,7 +129,16 @@ def _start_over() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_an_apply_killed_at_any_step_is_finished_by_the_next(world: World, settings_file: Path) -> None:
+@pytest.mark.parametrize(
+    "stride",
+    [
+        pytest.param(4, id="every fourth"),
+        pytest.param(1, id="every", marks=pytest.mark.slow),  # two minutes
+    ],
+)
+def test_an_apply_killed_at_any_step_is_finished_by_the_next(
+    world: World, settings_file: Path, stride: int
+) -> None:
     # The host's steps; those in the cloud and in the DNS are cut one by one in their own tests.
     settings_file.write_text(settings_file.read_text().partition("\n[cloud]\n")[0])
     number, step = 0, None
@@ -141,7 +150,7 @@ def test_an_apply_killed_at_any_step_is_finished_by_the_next(world: World, setti
         if step is None:
             break
         assert outcome["ok"], f"killed at {step}: {outcome}"
-        number += 1
+        number += stride
     assert number > 5
     world.submit(world.alice, world.bob.address, "after all those kills")
     world.read(world.bob, "after all those kills")

@@ -26,6 +26,8 @@ def test_a_destroyed_host_is_restored_with_its_mail(world: World, tmp_path: Path
     identity.write_text(f"# made for this test\n{key}\n")
     world.submit(world.bob, world.alice.address, "before the disk was gone")
     assert world.read(world.alice, "before the disk was gone")
+    granted = world.todoku("account", "send-as", "grant", world.bob.address, world.alice.address)
+    assert granted.returncode == 0, granted.stderr
     saved, settings = tmp_path / "backup", CONFIG.read_bytes()
     done = world.todoku("backup", str(saved), "--mail", "--recipient", str(key.to_public()), "--json")
     assert done.returncode == 0, done.stderr
@@ -53,6 +55,8 @@ def test_a_destroyed_host_is_restored_with_its_mail(world: World, tmp_path: Path
     world.apply()
     assert world.read(world.alice, "before the disk was gone")  # with her password
     assert "eve@hoge.example" not in world.todoku("account", "list").stdout
+    revoked = world.todoku("account", "send-as", "revoke", world.bob.address, world.alice.address)
+    assert revoked.returncode == 0, revoked.stderr
     world.submit(world.alice, world.carol, "after the restore")
     assert world.wait_for("after the restore").judged["dmarc"]["result"] == "pass"
     assert world.outside_sends(world.alice.address, "in after the restore").returncode == 0

@@ -85,6 +85,44 @@ def test_a_further_address_may_be_used_from_the_moment_it_is_given(world: World)
         world.todoku("account", "address", "remove", world.alice.address, further)
 
 
+def test_who_was_granted_it_sends_as_a_colleague_until_it_is_revoked(world: World) -> None:
+    # The owner of a company has her assistant answer in her name, from his own mail program.
+    alice, bob = world.alice, world.bob
+
+    def as_alice(subject: str) -> Reply:
+        with world.submission(bob) as smtp:
+            if (sender := smtp.say(f"MAIL FROM:<{alice.address}>")).code != 250:
+                return sender
+            assert smtp.say(f"RCPT TO:<{world.carol}>").code == 250
+            return smtp.message(f"From: Alice <{alice.address}>\nSubject: {subject}\n\ntext\n")
+
+    assert "not owned by user" in as_alice("not yet").text
+    assert world.todoku("account", "send-as", "grant", bob.address, alice.address).returncode == 0
+    try:
+        time.sleep(1.1)  # the book is looked at once a second
+        assert as_alice("in her name").code == 250
+        arrived = world.wait_for("in her name")
+        assert arrived.judged["header_from"] == alice.address
+        assert arrived.judged["dmarc"]["result"] == "pass"
+        forged = f"From: dave@{world.domain}\nTo: {world.carol}\nSubject: as nobody\n\ntext\n"
+        refused = _send(world, bob, forged)
+        assert refused.code == 550, refused
+        words = " ".join(refused.text.split())
+        assert f"{bob.login} may send as {bob.address}, " in words
+        assert alice.address in words
+        assert world.todoku("account", "send-as", "grant", bob.address, f"@{world.domain}").returncode == 0
+        time.sleep(1.1)
+        assert _send(world, bob, forged).code == 250
+        assert world.wait_for("as nobody").judged["header_from"] == f"dave@{world.domain}"
+    finally:
+        for sender in (alice.address, f"@{world.domain}"):
+            world.todoku("account", "send-as", "revoke", bob.address, sender)
+    time.sleep(1.1)
+    assert "not owned by user" in as_alice("not any more").text
+    refused = _send(world, bob, forged)
+    assert refused.code == 550, refused
+
+
 @pytest.fixture
 def only_bob_is_approved(world: World) -> Iterator[None]:
     before = APPROVED.read_bytes() if APPROVED.exists() else None

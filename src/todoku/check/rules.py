@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     ),
     "message.unsubscribe": _rule("one-click unsubscribe does not work", "RFC 8058 3; G1, Y1", "bbs"),
     "message.unsubscribe-link": _rule("there is no visible link to unsubscribe", "G1, Y1", "bbs"),
+    "message.signature": _rule("the DKIM signature cannot hold", "RFC 6376 3.5, 6.1.1", "bbb"),
     "message.authentication": _rule("the message says itself that it did not pass", "RFC 8601", "bbb"),
     "message.from-domain": _rule("From is at a name that cannot exist", "Y1; RFC 5321 2.3.5", "aaa"),
     "message.reply": _rule("nobody can answer", "M1: valid From and Reply-To", "--s"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli import cloud_parts
+from todoku.cli import cloud_parts, send_as
 from todoku.cli import people as shared
 from todoku.cli.context import USAGE, fail, print_json
 from todoku.cli.people import Json, directory, note, refuse, say
@@ -26,6 +26,7 @@ address_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Further addresses of an account."
 )
 app.add_typer(address_app, name="address")
+app.add_typer(send_as.app, name="send-as")
 
 Generate = Annotated[
     bool, typer.Option("--generate", help="Make a strong password and show it once.", show_default=False)
@@ -78,7 +79,7 @@ def list_accounts(ctx: typer.Context, as_json: Json = False) -> None:
     if not accounts:
         say("There are no accounts yet: `todoku account add ADDRESS` makes one.")
         return
-    from todoku.directory.addresses import shown
+    from todoku.directory.addresses import shown, shown_sender
     from todoku.settings.values import size_text
 
     rows = []
@@ -87,6 +88,7 @@ def list_accounts(ctx: typer.Context, as_json: Json = False) -> None:
         login = f"  login {each.login}" if each.is_system else ""
         rows.append(f"{shown(each.address)}{login}  {size_text(limit) if limit else 'no limit'}")
         rows += [f"    {shown(address)}" for address in each.more]
+        rows += [f"    may send as {shown_sender(other)}" for other in everybody.held.granted(each.login)]
         if remark := shared.account_remark(each, everybody):
             rows.append(f"    ({remark})")
     say("\n".join(rows))
@@ -140,6 +142,8 @@ def remove(
         return
     for each in gone.references:
         say(f"Removed from the alias {each.address}: {', '.join(each.targets)}.")
+    for grant in gone.grants:
+        say(f"{grant.login} may not send as {grant.sender} any more.")
     say(f"Removed {gone.account.login}. Its mail, if any, is kept in {gone.mail}.")
     for remark in remarks:
         note(remark)
@@ -280,6 +284,7 @@ def _removed_json(gone: Removed, remarks: tuple[str, ...]) -> dict[str, Any]:
         "removed_references": [
             {"address": each.address, "targets": list(each.targets)} for each in gone.references
         ],
+        "removed_grants": [{"login": each.login, "sender": each.sender} for each in gone.grants],
         "notes": list(remarks),
     }
 

@@ -60,6 +60,7 @@ def account_json(account: Account, people: Resolution) -> dict[str, Any]:
         "address": account.address,
         "address_unicode": readable(account.address),
         "more_addresses": list(account.more),
+        "send_as": list(people.held.granted(account.login)),
         "quota": people.settings.accounts.quota if account.quota is None else account.quota,
         "quota_is_default": account.quota is None,
         "created": account.created,

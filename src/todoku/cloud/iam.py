@@ -127,10 +127,12 @@ class MembershipResource(CloudResource[bool]):
 
 @dataclass(frozen=True, slots=True)
 class PolicySeen:
-    """The policy of our name, if there is one, and the statements that no policy has."""
+    """The policy of our name, if there is one, the statements that no policy has, and those of our own policy that
+    let a group send which is no longer ours."""
 
     policy: Policy | None
     missing: tuple[str, ...]
+    outlived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +164,19 @@ class PolicyResource(CloudResource[PolicySeen]):
         statements = [statement for policy in (*policies, *elsewhere) for statement in policy.statements]
         name = client.compartment_name()
         missing = permissions.missing(wanted, statements, self.compartment, name)
-        return PolicySeen(next((each for each in policies if each.name == self.name), None), missing)
+        policy = next((each for each in policies if each.name == self.name), None)
+        outlived = permissions.outlived(wanted, policy.statements) if policy and policy.ours else ()
+        return PolicySeen(policy, missing, outlived)
 
     def differ(self, seen: PolicySeen) -> Change | None:
-        if not seen.missing:
+        if not seen.missing and not seen.outlived:
             return None
-        detail = "\n".join(seen.missing)
         if seen.policy is None:
-            return Change(Action.CREATE, f"create the policy {self.name}", detail)
-        return Change(Action.UPDATE, f"add to the policy {self.name}", detail)
+            return Change(Action.CREATE, f"create the policy {self.name}", "\n".join(seen.missing))
+        if not seen.outlived:
+            return Change(Action.UPDATE, f"add to the policy {self.name}", "\n".join(seen.missing))
+        lines = [*(f"- {each}" for each in seen.outlived), *(f"+ {each}" for each in seen.missing)]
+        return Change(Action.UPDATE, f"change the policy {self.name}", "\n".join(lines))
 
     def change(self, change: Change, client: Cloud) -> None:  # noqa: ARG002
         seen = self.look(client)
@@ -178,7 +184,9 @@ class PolicyResource(CloudResource[PolicySeen]):
             if seen.policy is None:
                 self._create(seen.missing, client)
             elif seen.policy.ours:
-                policy, statements = seen.policy, (*seen.policy.statements, *seen.missing)
+                policy = seen.policy
+                kept = [each for each in policy.statements if each not in seen.outlived]
+                statements = (*kept, *seen.missing)
                 client.update("policy", lambda: client.api.update_policy(policy, statements))
             else:
                 reason = f"the policy {self.name} exists and was not made by Todoku"
@@ -186,8 +194,13 @@ class PolicyResource(CloudResource[PolicySeen]):
         except CloudError as error:
             if error.trouble is not Trouble.DENIED:
                 raise
+            if not seen.missing:
+                lines = "\n  ".join(seen.outlived)
+                raise NotYet(
+                    f"policies may not be changed; ask an administrator to remove from {self.name}:\n  {lines}\n{error}"
+                ) from error
             raise NotYet(_to_do_by_hand(seen.missing, "policies may not be made", error)) from error
-        client.wait("policy", lambda: not self.look(client).missing, self.soon)
+        client.wait("policy", lambda: self.differ(self.look(client)) is None, self.soon)
 
     def statements(self, client: Cloud) -> tuple[str, ...]:
         """What is wanted, in the form that fits: with the identity domain where the tenancy has such."""

@@ -121,6 +121,22 @@ def missing(
     return tuple(each for each in wanted if not any(_grants(one, each, names) for one in known))
 
 
+def outlived(wanted: Sequence[str], present: Iterable[str]) -> tuple[str, ...]:
+    """Those of `present` that let our group of another identity domain send: an earlier setting's."""
+    named = [has for each in wanted if (has := _STATEMENT.match(each.strip()))]
+    ours = {_group(has["group"])[1] for has in named}
+    domains = {_group(has["group"])[0] for has in named}
+    found = []
+    for statement in present:
+        has = _STATEMENT.match(statement.strip())
+        if has is None or (has["verb"].lower(), has["resource"].lower()) != ("use", "email-family"):
+            continue
+        domain, group = _group(has["group"])
+        if group in ours and domain not in domains:
+            found.append(statement)
+    return tuple(found)
+
+
 def _grants(statement: str, wanted: str, compartment: set[str]) -> bool:
     if _same_spelling(statement) == _same_spelling(wanted):
         return True

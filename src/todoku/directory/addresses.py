@@ -27,14 +27,22 @@ _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")  # RFC 5322 3.2.3
 def own(text: str, settings: Settings) -> str:
     """An address in one of the domains of the settings, normalised. Raises `DirectoryError`."""
     address = anywhere(text, settings)
-    if not settings.is_own(address):
-        domain = address.rpartition("@")[2]
-        known = ", ".join(shown_domain(each.name) for each in settings.domains)
-        raise UnknownDomainError(
-            f"{text}: the domain {shown_domain(domain)} is not in the settings, which have {known}: write an "
-            "address in one of these, or add [[domains]] to the settings and run `todoku apply`"
-        )
+    _refuse_other_domain(text, address.rpartition("@")[2], settings)
     return address
+
+
+def own_sender(text: str, settings: Settings) -> str:
+    """Like `own`; or "@domain", which stands for every address of one of our domains. Raises `DirectoryError`."""
+    if not text.startswith("@"):
+        return own(text, settings)
+    sender = sender_anywhere(text, settings)
+    _refuse_other_domain(text, sender[1:], settings)
+    return sender
+
+
+def sender_anywhere(text: str, settings: Settings) -> str:
+    """Like `anywhere`; or "@domain". Raises `AddressRefusedError`."""
+    return f"@{_domain(text, text[1:])}" if text.startswith("@") else anywhere(text, settings)
 
 
 def anywhere(text: str, settings: Settings) -> str:
@@ -52,6 +60,11 @@ def anywhere(text: str, settings: Settings) -> str:
             "(RFC 5321 4.5.3.1): write a shorter one"
         )
     return address
+
+
+def shown_sender(sender: str) -> str:
+    """What somebody may send as, in words."""
+    return f"any address of {shown_domain(sender[1:])}" if sender.startswith("@") else shown(sender)
 
 
 def shown(address: str) -> str:
@@ -77,6 +90,16 @@ def _readable(domain: str) -> str:
         return idna.decode(domain)
     except UnicodeError:
         return domain
+
+
+def _refuse_other_domain(text: str, domain: str, settings: Settings) -> None:
+    if domain in settings.own_domains:
+        return
+    known = ", ".join(shown_domain(each.name) for each in settings.domains)
+    raise UnknownDomainError(
+        f"{text}: the domain {shown_domain(domain)} is not in the settings, which have {known}: write an "
+        "address in one of these, or add [[domains]] to the settings and run `todoku apply`"
+    )
 
 
 def _split(text: str, settings: Settings) -> tuple[str, str]:

@@ -77,13 +77,23 @@ def _aliases(people: Resolution) -> dict[str, tuple[str, ...]]:
 
 
 def _sender_logins(people: Resolution) -> dict[str, str]:
-    own = {address: account.login for address, account in people.owners.items()}
-    shared = {address: people.members(address) for address in people.aliases}
-    return own | {
-        address: ",".join(member.login for member in members)
-        for address, members in shared.items()
-        if members
+    senders: dict[str, tuple[Account, ...]] = (
+        dict.fromkeys(people.granted, ())
+        | {address: (account,) for address, account in people.owners.items()}
+        | {address: members for address in people.aliases if (members := people.members(address))}
+    )
+    # Postfix asks for the address, and for its @domain only if there is no such line: who may send as any of a domain
+    # stands in all of its lines.
+    return {
+        sender: ",".join(dict.fromkeys(each.login for each in (*accounts, *_granted(sender, people))))
+        for sender, accounts in senders.items()
     }
+
+
+def _granted(sender: str, people: Resolution) -> tuple[Account, ...]:
+    whole = "@" + sender.rpartition("@")[2]
+    found = people.granted.get(sender, ())
+    return found if sender == whole else (*found, *people.granted.get(whole, ()))
 
 
 def _virtual_logins(people: Resolution) -> Iterable[str]:

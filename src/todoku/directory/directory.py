@@ -20,17 +20,21 @@ from todoku.directory import addresses, passwords, queries, requests
 from todoku.directory.contents import Contents, Mailbox, contents
 from todoku.directory.errors import NoSuchUserError, StillReferencedError
 from todoku.directory.export import Exporter, Staged
-from todoku.directory.people import Account, Alias, Held, OsUser, os_user
+from todoku.directory.people import Account, Alias, Grant, Held, OsUser, os_user
 from todoku.directory.resolution import Resolution
 from todoku.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went with an account: `references` were taken out of aliases, `mail` stays on the disk."""
+    """What went with an account: `references` were taken out of aliases, `mail` stays on the disk.
+
+    Nobody may send as its addresses any more: `grants` are those of others that ended so.
+    """
 
     account: Account
     references: tuple[Alias, ...]  # the aliases, with only the targets that were removed
+    grants: tuple[Grant, ...]
     mail: Path
 
 
@@ -133,7 +137,12 @@ class Directory:
             for alias in references:
                 _remove_targets(connection, people.held, alias.address, alias.targets)
             queries.remove_account(connection, account.login)
-        return Removed(account, references, self._kept_mail(account))
+            queries.remove_grants_of(connection, account.addresses)
+            left = queries.held(connection).grants
+        ended = tuple(
+            grant for grant in people.held.grants if grant not in left and grant.login != account.login
+        )
+        return Removed(account, references, ended, self._kept_mail(account))
 
     def add_address(self, name: str, address: str) -> Account:
         """One more address for an account."""
@@ -153,7 +162,27 @@ class Directory:
             if people.held.leading_to(frozenset((surplus,))):
                 raise _still_referenced((surplus,), people.held)
             queries.remove_address(connection, surplus)
+            queries.remove_grants_of(connection, [surplus])
         return self.account(account.login)
+
+    # Whom else an account may send as
+
+    def grant(self, name: str, sender: str) -> tuple[Account, bool]:
+        """Let an account send as another's address, or as any of "@domain"; whether that is new (not: no error)."""
+        with self._changing() as connection:
+            people = self._people(queries.held(connection))
+            wanted = requests.grant(name, sender, people)
+            new = wanted not in people.held.grants
+            if new:
+                queries.add_grant(connection, wanted)
+        return self.account(wanted.login), new
+
+    def revoke(self, name: str, sender: str) -> Account:
+        """Take such a grant back."""
+        with self._changing() as connection:
+            surplus = requests.present_grant(name, sender, self._people(queries.held(connection)))
+            queries.remove_grant(connection, surplus)
+        return self.account(surplus.login)
 
     # Aliases
 
@@ -251,7 +280,10 @@ def _remove_targets(
     connection: Connection, held: Held, address: str, targets: tuple[str, ...]
 ) -> tuple[str, ...]:
     queries.remove_alias(connection, address, targets)
-    return tuple(target for target in held.targets[address] if target not in targets)
+    left = tuple(target for target in held.targets[address] if target not in targets)
+    if not left:
+        queries.remove_grants_of(connection, [address])
+    return left
 
 
 def _still_referenced(gone: tuple[str, ...], held: Held) -> StillReferencedError:

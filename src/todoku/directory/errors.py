@@ -53,6 +53,10 @@ class NoSuchTargetError(DirectoryError):
     """An alias would lead to an address of our own that nobody has."""
 
 
+class NoSuchGrantError(DirectoryError):
+    """The account was not granted to send as that."""
+
+
 class AliasLoopError(DirectoryError):
     """An alias would lead back to itself."""
 

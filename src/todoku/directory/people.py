@@ -39,12 +39,21 @@ class Alias:
     targets: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A login may send as `sender`, which is not its own: an address, or "@domain" for all of a domain of ours."""
+
+    login: str
+    sender: str
+
+
 @dataclass(frozen=True)
 class Held:
     """Everything that the store holds about people, at one moment."""
 
     accounts: tuple[Account, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    grants: tuple[Grant, ...] = ()
 
     @cached_property
     def owners(self) -> dict[str, Account]:
@@ -59,6 +68,10 @@ class Held:
     def targets(self) -> dict[str, tuple[str, ...]]:
         """The targets of each alias."""
         return {alias.address: alias.targets for alias in self.aliases}
+
+    def granted(self, login: str) -> tuple[str, ...]:
+        """What `login` may send as without its being its own."""
+        return tuple(grant.sender for grant in self.grants if grant.login == login)
 
     def leading_to(self, addresses: frozenset[str]) -> tuple[Alias, ...]:
         """The aliases that have one of `addresses` as a target."""

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, ScalarSelect, delete, insert, select, update
 
-from todoku.directory.people import Account, Alias, Held
+from todoku.directory.people import Account, Alias, Grant, Held
 from todoku.store import schema
 
 
@@ -30,9 +30,15 @@ def held(connection: Connection) -> Held:
         select(schema.alias).order_by(schema.alias.c.address, schema.alias.c.target)
     ):
         targets[row.address].append(row.target)
+    grants = connection.execute(
+        select(schema.account.c.login, schema.send_as.c.sender)
+        .join(schema.send_as, schema.send_as.c.account_id == schema.account.c.id)
+        .order_by(schema.account.c.login, schema.send_as.c.sender)
+    )
     return Held(
         tuple(sorted(accounts, key=lambda account: account.address)),
         tuple(Alias(address, tuple(each)) for address, each in targets.items()),
+        tuple(Grant(row.login, row.sender) for row in grants),
     )
 
 
@@ -65,14 +71,15 @@ def set_password(connection: Connection, login: str, password: str) -> None:
 
 
 def remove_account(connection: Connection, login: str) -> None:
-    """Remove an account; its addresses go with it."""
+    """Remove an account; its addresses, and what it was granted, go with it."""
     connection.execute(delete(schema.account).where(schema.account.c.login == login))
 
 
 def add_address(connection: Connection, login: str, address: str) -> None:
     """Give an account one more address."""
-    number = select(schema.account.c.id).where(schema.account.c.login == login).scalar_subquery()
-    connection.execute(insert(schema.address).values(address=address, account_id=number, is_primary=False))
+    connection.execute(
+        insert(schema.address).values(address=address, account_id=_number(login), is_primary=False)
+    )
 
 
 def remove_address(connection: Connection, address: str) -> None:
@@ -92,3 +99,26 @@ def remove_alias(connection: Connection, address: str, targets: Iterable[str]) -
             schema.alias.c.address == address, schema.alias.c.target.in_(list(targets))
         )
     )
+
+
+def add_grant(connection: Connection, grant: Grant) -> None:
+    """Let an account send as somebody else."""
+    connection.execute(insert(schema.send_as).values(account_id=_number(grant.login), sender=grant.sender))
+
+
+def remove_grant(connection: Connection, grant: Grant) -> None:
+    """Take that back."""
+    connection.execute(
+        delete(schema.send_as).where(
+            schema.send_as.c.account_id == _number(grant.login), schema.send_as.c.sender == grant.sender
+        )
+    )
+
+
+def remove_grants_of(connection: Connection, senders: Iterable[str]) -> None:
+    """Nobody may send as these any more: whoever gets such an address later is somebody else."""
+    connection.execute(delete(schema.send_as).where(schema.send_as.c.sender.in_(list(senders))))
+
+
+def _number(login: str) -> ScalarSelect[int]:
+    return select(schema.account.c.id).where(schema.account.c.login == login).scalar_subquery()

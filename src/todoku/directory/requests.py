@@ -15,10 +15,11 @@ from todoku.directory.errors import (
     DirectoryError,
     NoSuchAccountError,
     NoSuchAliasError,
+    NoSuchGrantError,
     NoSuchTargetError,
     WrongModeError,
 )
-from todoku.directory.people import Account, OsUser
+from todoku.directory.people import Account, Grant, OsUser
 from todoku.directory.resolution import Resolution
 from todoku.settings import Settings
 
@@ -165,3 +166,32 @@ def present_alias(text: str, targets: Sequence[str], people: Resolution) -> tupl
             f"{', '.join(present)}"
         )
     return address, wanted or present
+
+
+def grant(name: str, sender: str, people: Resolution) -> Grant:
+    """What `name` is to be allowed: to send as another's address, or as any of "@domain". Raises `DirectoryError`."""
+    known = account(name, people)
+    wanted = addresses.own_sender(sender, people.settings)
+    if wanted in known.addresses:
+        raise DirectoryError(
+            f"{addresses.shown(wanted)} is an address of {known.login}, which may send as it without a grant"
+        )
+    if not wanted.startswith("@") and not people.recipients(wanted):
+        raise NoSuchTargetError(
+            f"nobody gets mail at {addresses.shown(wanted)}, so answers to what {known.login} sends as it would be "
+            f"lost: make the address first (`todoku account address add` or `todoku alias add`), or correct it"
+        )
+    return Grant(known.login, wanted)
+
+
+def present_grant(name: str, sender: str, people: Resolution) -> Grant:
+    """A grant that is there. Raises `DirectoryError`."""
+    known = account(name, people)
+    wanted = addresses.sender_anywhere(sender, people.settings)
+    granted = people.held.granted(known.login)
+    if wanted not in granted:
+        has = ", ".join(map(addresses.shown_sender, granted)) or "nothing"
+        raise NoSuchGrantError(
+            f"to send as {addresses.shown_sender(wanted)} was not granted to {known.login}, but {has}"
+        )
+    return Grant(known.login, wanted)

@@ -74,6 +74,16 @@ class Resolution:
             if address not in self.held.owners and address not in self.held.targets and address != postmaster
         }
 
+    @cached_property
+    def granted(self) -> dict[str, tuple[Account, ...]]:
+        """Who may send as an address of ours that is not theirs, or as any of "@domain"."""
+        in_use = {account.login: account for account in self.accounts}
+        found: dict[str, tuple[Account, ...]] = {}
+        for grant in self.held.grants:
+            if grant.login in in_use and self.settings.is_own(grant.sender):
+                found[grant.sender] = (*found.get(grant.sender, ()), in_use[grant.login])
+        return found
+
     def recipients(self, address: str) -> tuple[str, ...]:
         """Where mail to `address` ends up: primary addresses here and addresses elsewhere, each once."""
         found: dict[str, None] = {}

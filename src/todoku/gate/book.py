@@ -1,6 +1,7 @@
 """Who may send as whom, and which senders the relay has approved: two text files, always as they are now.
 
-`sender_login` is what the directory exports for Postfix ("address login,login", one per line); `approved` is
+`sender_login` is what the directory exports for Postfix ("address login,login" or "@domain login,login", one per
+line; a line of the address comes before one of its domain, and has all who may use it); `approved` is
 written by `todoku apply`, one address or "@domain" per line. A file is looked at once a second at most, and read
 when its time or size has changed. Nothing is held open, so a book may be made before a fork.
 """
@@ -70,12 +71,18 @@ class SenderBook:
         address = address.lower()
         local, at, domain = address.rpartition("@")
         plain = local.partition("+")[0] + at + domain
-        return book.get(address) or book.get(plain) or frozenset()
+        return book.get(address) or book.get(plain) or book.get(f"@{domain}") or frozenset()
 
     def addresses(self, login: str) -> list[str]:
-        """What `login` may send as: its own name first, if that is an address."""
-        found = (address for address, logins in self._watched.now.items() if login in logins)
-        return sorted(found, key=lambda address: (address != login, address))
+        """What `login` may send as: its own name first, if that is an address; "@domain" for all of a domain."""
+        found = [address for address, logins in self._watched.now.items() if login in logins]
+        whole = {address for address in found if address.startswith("@")}
+        kept = (
+            address
+            for address in found
+            if address == login or address in whole or f"@{address.rpartition('@')[2]}" not in whole
+        )
+        return sorted(kept, key=lambda address: (address != login, address))
 
 
 class ApprovedSenders:

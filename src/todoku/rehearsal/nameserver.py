@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dns.exception
@@ -127,6 +127,30 @@ def replace_zone(folder: Path, name: str, text: str) -> None:
         raise
 
 
+def add_zones(folder: Path, texts: Mapping[str, str]) -> None:
+    """Serve these zones (name -> text) as well, all at once; in force on return. Raises NameServerError."""
+    for name, text in texts.items():
+        _replace(_zone_file(folder, name), text)
+    try:
+        _serve_what_is_there(folder)
+        deadline = time.monotonic() + _START_SECONDS
+        waiting = list(texts)
+        while waiting:
+            waiting = [name for name in waiting if not _answers(str(world.DNS), _absolute(name))]
+            if waiting and time.monotonic() > deadline:
+                raise NameServerError(f"Knot does not serve {', '.join(waiting)}:\n{_last_words(folder)}")
+    except NameServerError:
+        remove_zones(folder, texts)
+        raise
+
+
+def remove_zones(folder: Path, names: Iterable[str]) -> None:
+    """Serve these zones no longer."""
+    for name in names:
+        _zone_file(folder, name).unlink(missing_ok=True)
+    _serve_what_is_there(folder)
+
+
 def _wait_for(server: str, timeout: float, folder: Path) -> None:
     deadline = time.monotonic() + timeout
     while not _answers(server):
@@ -169,8 +193,8 @@ def _replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _answers(server: str) -> bool:
-    question = dns.message.make_query(".", "SOA")
+def _answers(server: str, zone: str = ".") -> bool:
+    question = dns.message.make_query(zone, "SOA")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.settimeout(_ANSWER_SECONDS)
         try:

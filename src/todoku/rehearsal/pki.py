@@ -22,9 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _AGE = timedelta(hours=1)  # already valid on machines whose clock is a little behind
-_LIFE = timedelta(
-    days=7
-)  # a world that was kept running for days still works; a forgotten key is soon worthless
+_LIFE = timedelta(days=90)  # as a public authority's: what warns of an end that is near has no reason to
 _ORGANISATION = "Todoku rehearsal"
 _LONGEST_COMMON_NAME = 64  # RFC 5280 appendix A, ub-common-name
 

@@ -37,6 +37,14 @@ Index(
     postgresql_where=address.c.is_primary == true(),
 )
 
+# What an account may send as besides its own addresses.
+send_as = Table(
+    "send_as",
+    metadata,
+    Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    Column("sender", String(254), primary_key=True, index=True),  # "@hoge.example": the whole domain
+)
+
 alias = Table(
     "alias",
     metadata,

@@ -48,9 +48,13 @@ Records = dict[tuple[str, str], list[str]]
 
 
 @cache
+def private_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
 def rsa_key(bits: int) -> str:
     """p= of a key of that length."""
-    return _coded(rsa.generate_private_key(65537, bits).public_key())
+    return _coded(private_key(bits).public_key())
 
 
 @cache

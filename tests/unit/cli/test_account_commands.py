@@ -242,6 +242,7 @@ def test_json_has_everything_but_the_hash(todoku: Commands) -> None:
         "address": "taro@xn--wgv71a.example",
         "address_unicode": "taro@日本.example",
         "more_addresses": [],
+        "send_as": [],
         "quota": 2_000_000_000,
         "quota_is_default": True,
         "in_use": True,
@@ -414,3 +415,27 @@ def test_nothing_is_told_where_the_whole_domain_is_approved_or_it_is_not_known(
     assert "relay" not in todoku("account add carol@hoge.example --generate").stderr
     with_cloud.write_text("@hoge.example\n")
     assert "relay" not in todoku("account add bob@hoge.example --generate").stderr
+
+
+def test_an_account_may_be_let_send_as_somebody_else_until_it_is_revoked(
+    todoku: Commands, alice: str
+) -> None:
+    todoku.done("account add bob@hoge.example --generate")
+    assert todoku.done(f"account send-as grant bob {alice}") == (
+        f"bob@hoge.example may send as bob@hoge.example, {alice}.\n"
+    )
+    assert "it was like that already" in todoku(f"account send-as grant bob {alice}").stderr
+    told = todoku.json("account send-as grant bob @日本.example")
+    assert told["account"]["send_as"] == ["@xn--wgv71a.example", alice]
+    listed = todoku.done("account list")
+    assert f"    may send as {alice}\n" in listed
+    assert "    may send as any address of xn--wgv71a.example (日本.example)\n" in listed
+    assert todoku.json("account send-as revoke bob @日本.example")["account"]["send_as"] == [alice]
+    words = "any address of xn--wgv71a.example (日本.example) was not granted to bob@hoge.example"
+    assert words in todoku.refused("account send-as revoke bob @日本.example", 1)
+    assert "mailbox.example is not in the settings" in todoku.refused(
+        "account send-as grant bob carol@mailbox.example", 2
+    )
+    # She is gone, and so is what others had of her.
+    assert f"bob@hoge.example may not send as {alice} any more." in todoku.done(f"account remove {alice}")
+    assert todoku.json("account list")["accounts"][0]["send_as"] == []

@@ -78,6 +78,37 @@ def test_the_statement_has_no_identity_domain_where_the_tenancy_has_none(tenancy
     )
 
 
+def test_a_group_of_an_earlier_identity_domain_may_no_longer_send(tenancy):
+    earlier = SENDING.replace("Default", "Staff")
+    by_hand = "Allow group auditors to read email-family in tenancy"
+    tenancy.api.all_policies.append(Policy("p", "todoku-senders", COMPARTMENT, (earlier, by_hand), True))
+
+    (step,) = [step for step in tenancy.plan().steps if step.id == "iam-policy:todoku-senders"]
+    assert step.change and f"- {earlier}\n+ {SENDING}" == step.change.detail
+    tenancy.apply()
+
+    assert tenancy.api.all_policies[0].statements == (by_hand, SENDING)
+
+
+def test_what_may_not_be_removed_is_told_to_who_may(tenancy):
+    earlier = SENDING.replace("Default", "Staff")
+    tenancy.api.all_policies.append(Policy("p", "todoku-senders", COMPARTMENT, (earlier, SENDING), True))
+    tenancy.api.denied = {"update_policy"}
+
+    reason = {one.id: one.reason for one in tenancy.apply().waits}["iam-policy:todoku-senders"]
+
+    assert "remove" in reason and earlier in reason and SENDING not in reason
+
+
+def test_the_statements_of_a_policy_that_somebody_else_made_stay(tenancy):
+    earlier = SENDING.replace("Default", "Staff")
+    tenancy.api.all_policies.append(Policy("p", "todoku-senders", COMPARTMENT, (earlier, SENDING), False))
+
+    assert not tenancy.apply().failed
+
+    assert tenancy.api.all_policies[0].statements == (earlier, SENDING)
+
+
 def test_two_credentials_of_others_are_named_and_left_alone(tenancy):
     tenancy.api.users.append(User("u", "todoku-relay", True))
     tenancy.api.credentials += [

@@ -12,11 +12,13 @@ from directory_place import SettingsFor
 
 from todoku.directory import Directory, Place
 from todoku.directory.errors import (
+    AddressRefusedError,
     AddressTakenError,
     AliasLoopError,
     DirectoryError,
     NoSuchAccountError,
     NoSuchAliasError,
+    NoSuchGrantError,
     NoSuchTargetError,
     NoSuchUserError,
     PasswordRefusedError,
@@ -24,7 +26,7 @@ from todoku.directory.errors import (
     UnknownDomainError,
     WrongModeError,
 )
-from todoku.directory.people import Alias, OsUser, os_user
+from todoku.directory.people import Alias, Grant, OsUser, os_user
 
 PASSWORD = "correct horse"
 
@@ -293,3 +295,83 @@ def test_the_files_belong_to_root_and_the_service_that_reads_them(directory: Dir
     assert len(files) == 8
     assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
     assert place.exporter.folder.stat().st_mode & 0o777 == 0o755  # Postfix and Dovecot have to get in
+
+
+# --- whom else an account may send as ---
+
+
+@pytest.fixture
+def bob(directory: Directory) -> str:
+    return directory.add_account("bob@hoge.example", PASSWORD).login
+
+
+def test_a_grant_is_in_force_until_it_is_revoked(
+    directory: Directory, place: Place, alice: str, bob: str
+) -> None:
+    assert directory.grant("Bob@hoge.example", "A.Smith@HOGE.example")[1]
+    assert directory.grant(bob, "@日本.example") == (directory.account(bob), True)
+    assert directory.grant(bob, "@日本.example") == (directory.account(bob), False)
+    assert directory.people().held.granted(bob) == ("@xn--wgv71a.example", "a.smith@hoge.example")
+    assert f"a.smith@hoge.example\t{alice},{bob}\n" in texts(place)["sender_login"]
+    assert f"@xn--wgv71a.example\t{bob}\n" in texts(place)["sender_login"]
+    assert in_force(directory)
+    directory.revoke(bob, "@日本.example")
+    directory.revoke(bob, "a.smith@hoge.example")
+    assert f"a.smith@hoge.example\t{alice}\n" in texts(place)["sender_login"]
+    assert "xn--wgv71a" not in texts(place)["sender_login"].replace("@xn--wgv71a.example\talice", "")
+    assert in_force(directory)
+
+
+@pytest.mark.parametrize(
+    ("sender", "error", "words"),
+    [
+        ("carol@mailbox.example", UnknownDomainError, "mailbox.example is not in the settings"),
+        ("@mailbox.example", UnknownDomainError, "mailbox.example is not in the settings"),
+        ("@", AddressRefusedError, "the domain"),
+        ("hoge.example", AddressRefusedError, "not a whole mail address"),
+        (
+            "nobody@hoge.example",
+            NoSuchTargetError,
+            "answers to what bob@hoge.example sends as it would be lost",
+        ),
+        ("bob@hoge.example", DirectoryError, "may send as it without a grant"),
+    ],
+)
+def test_a_grant_that_makes_no_sense_is_refused_and_changes_nothing(
+    directory: Directory, alice: str, bob: str, sender: str, error: type[DirectoryError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        directory.grant(bob, sender)
+    assert directory.people().held.grants == ()
+
+
+def test_what_was_not_granted_cannot_be_revoked(directory: Directory, alice: str, bob: str) -> None:
+    directory.grant(bob, alice)
+    with pytest.raises(
+        NoSuchGrantError, match=f"any address of hoge.example was not granted to {bob}, but {alice}"
+    ):
+        directory.revoke(bob, "@hoge.example")
+    with pytest.raises(NoSuchGrantError, match=f"{bob} was not granted to {alice}, but nothing"):
+        directory.revoke(alice, bob)
+
+
+def test_whoever_gets_an_address_later_is_not_sent_for_by_those_who_might_for_the_one_before(
+    directory: Directory, alice: str, bob: str
+) -> None:
+    directory.add_alias("info@hoge.example", ["carol@mailbox.example"])
+    directory.add_alias("shared@hoge.example", [alice])
+    for sender in ("a.smith@hoge.example", "info@hoge.example", "shared@hoge.example", alice):
+        directory.grant(bob, sender)
+    directory.remove_address(alice, "a.smith@hoge.example")
+    directory.remove_alias("info@hoge.example")
+    assert directory.people().held.granted(bob) == (alice, "shared@hoge.example")
+    gone = directory.remove_account(alice, with_references=True)
+    assert gone.grants == (Grant(bob, alice), Grant(bob, "shared@hoge.example"))
+    assert directory.people().held.grants == ()
+
+
+def test_the_grants_of_an_account_go_with_it(directory: Directory, alice: str, bob: str) -> None:
+    directory.grant(bob, alice)
+    assert directory.remove_account(bob).grants == ()
+    directory.add_account(bob, PASSWORD)
+    assert directory.people().held.grants == ()

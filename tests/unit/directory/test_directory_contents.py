@@ -5,7 +5,7 @@ from pathlib import Path
 from directory_place import SettingsFor
 
 from todoku.directory.contents import PASSWD, USERDB, Mailbox, contents
-from todoku.directory.people import Account, Alias, Held
+from todoku.directory.people import Account, Alias, Grant, Held
 from todoku.directory.resolution import Resolution
 
 ALICE = Account("alice@hoge.example", "alice@hoge.example", ("a.smith@hoge.example",), None, "$argon2id$A")
@@ -19,12 +19,12 @@ ALIASES = (
 )
 
 
-def exported(settings, accounts=(ALICE, BOB, OTHER_BOB), aliases=ALIASES):
+def exported(settings, accounts=(ALICE, BOB, OTHER_BOB), aliases=ALIASES, grants=()):
     def mailbox(account: Account) -> Mailbox:
         local, _, domain = account.address.partition("@")
         return Mailbox(5000, 5001, Path("/mail") / domain / local)
 
-    return contents(Resolution(settings, Held(tuple(accounts), tuple(aliases))), mailbox)
+    return contents(Resolution(settings, Held(tuple(accounts), tuple(aliases), tuple(grants))), mailbox)
 
 
 def test_postfix_gets_mailboxes_aliases_and_who_may_send_as_whom(settings) -> None:
@@ -113,3 +113,42 @@ def test_an_empty_directory_is_five_files_without_people(settings) -> None:
     for text in exported(settings, (), ()).texts().values():
         assert text.startswith("#")
         assert text.count("\n") == 1
+
+
+def test_who_may_send_as_another_stands_beside_the_owner(settings) -> None:
+    grants = [
+        Grant("bob@hoge.example", "alice@hoge.example"),
+        Grant("bob@hoge.example", "info@hoge.example"),
+        Grant("bob@hoge.example", "team@hoge.example"),  # as a member, he may already
+        Grant("bob@hoge.example", "away@hoge.example"),  # leads to nobody here
+    ]
+    senders = exported(settings, grants=grants).maps["sender_login"]
+    assert senders["alice@hoge.example"] == "alice@hoge.example,bob@hoge.example"
+    assert senders["info@hoge.example"] == "alice@hoge.example,bob@hoge.example"
+    assert senders["team@hoge.example"] == "alice@hoge.example,bob@hoge.example"
+    assert senders["away@hoge.example"] == "bob@hoge.example"
+    assert senders["a.smith@hoge.example"] == "alice@hoge.example"
+
+
+def test_who_may_send_as_any_of_a_domain_stands_in_each_of_its_lines_since_postfix_stops_at_the_first(
+    settings,
+) -> None:
+    senders = exported(settings, grants=[Grant("bob@hoge.example", "@hoge.example")]).maps["sender_login"]
+    assert senders["@hoge.example"] == "bob@hoge.example"
+    assert senders["alice@hoge.example"] == "alice@hoge.example,bob@hoge.example"
+    assert senders["bob@hoge.example"] == "bob@hoge.example"
+    assert senders["postmaster@hoge.example"] == "alice@hoge.example,bob@hoge.example"
+    assert "away@hoge.example" not in senders  # so that the line of the domain is found
+    assert senders["bob@xn--wgv71a.example"] == "bob@xn--wgv71a.example"
+
+
+def test_grants_of_accounts_and_domains_that_are_not_in_use_are_not_exported(
+    settings_for: SettingsFor,
+) -> None:
+    grants = [
+        Grant("bob@xn--wgv71a.example", "alice@hoge.example"),
+        Grant("alice@hoge.example", "bob@xn--wgv71a.example"),
+        Grant("alice@hoge.example", "@xn--wgv71a.example"),
+    ]
+    texts = exported(settings_for("hoge.example"), grants=grants).texts()
+    assert "xn--wgv71a" not in "".join(texts.values())

@@ -53,3 +53,18 @@ def test_without_a_file_it_is_not_known_what_is_approved(tmp_path: Path) -> None
     path.unlink()
     now[0] += 1
     assert approved.now is None
+
+
+def test_a_whole_domain_is_granted_by_one_line_which_those_of_its_addresses_hide(tmp_path: Path) -> None:
+    path = tmp_path / "sender_login"
+    path.write_text(
+        "@hoge.example\tzoe\nalice@hoge.example\talice,zoe\nbob@hoge.example\tbob\nzoe@other.example\tzoe\n"
+    )
+    book = SenderBook(path)
+    assert book.logins("anything@hoge.example") == {"zoe"}
+    assert book.logins("alice@hoge.example") == {"alice", "zoe"}
+    assert book.logins("alice+tag@hoge.example") == {"alice", "zoe"}
+    assert book.logins("bob@hoge.example") == {"bob"}  # as Postfix has it
+    assert book.logins("anything@sub.hoge.example") == frozenset()
+    assert book.logins("") == book.logins("@") == frozenset()
+    assert book.addresses("zoe") == ["@hoge.example", "zoe@other.example"]

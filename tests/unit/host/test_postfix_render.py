@@ -336,8 +336,17 @@ def test_every_message_passes_the_gate_and_without_the_gate_none_passes() -> Non
     main = parameters_of(rendered()["main.cf"])
     assert main["smtpd_milters"] == main["non_smtpd_milters"] == "unix:todoku/gate"
     assert main["milter_default_action"] == "tempfail"
-    # No service has filters of its own, and those of our own people say that they are.
+    # No service has filters of its own, and those of our own people say that they are. The one without any is for the
+    # agent's alarms, of which a gate that is down is one: it takes this machine's mail to the postmaster, and no other.
     by_name = services(rendered()["master.cf"])
+    alarms = by_name.pop("127.0.0.1:10028")
+    assert {
+        "smtpd_milters=",
+        "smtpd_client_restrictions=permit_mynetworks,reject",
+        "smtpd_recipient_restrictions=$alarm_recipient_restrictions",
+    } <= set(alarms.split())
+    assert main["alarm_recipient_restrictions"].split(" }")[0].startswith("check_recipient_access inline:{ {")
+    assert main["alarm_recipient_restrictions"].endswith("= OK } } reject")
     assert not any("_milters=" in line for line in by_name.values())
     ours = {name for name, line in by_name.items() if "milter_macro_daemon_name=ORIGINATING" in line}
     assert ours >= {"submission", "submissions", "cleanup-host"}

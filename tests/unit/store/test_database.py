@@ -165,3 +165,23 @@ def test_a_full_disk_is_named_and_changes_nothing(path: Path) -> None:
             _put(connection, f"a{number}@hoge.example", "b" * 200)
     with store.read(engine) as connection:
         assert connection.execute(schema.alias.select()).all() == []
+
+
+def test_who_had_accounts_before_grants_were_there_still_has_them(path: Path) -> None:
+    from alembic import command
+
+    path.parent.mkdir(parents=True)
+    earlier = create_engine(f"sqlite:///{path}")
+    with earlier.begin() as connection:
+        config = store.database._MIGRATIONS._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO account VALUES (7, 'a@hoge.example', NULL, NULL, '2026-11-24')"))
+        connection.execute(text("INSERT INTO address VALUES ('a@hoge.example', 7, 1)"))
+    path.chmod(0o600)
+    assert store.current_revision(path) == "0001"
+    store.migrate(path)
+    assert store.current_revision(path) == store.wanted_revision() != "0001"
+    with store.read(store.open(path)) as connection:
+        assert connection.execute(schema.address.select()).all() == [("a@hoge.example", 7, True)]
+        assert connection.execute(schema.send_as.select()).all() == []

@@ -16,6 +16,8 @@ from datetime import datetime
 from todoku.check.finding import Finding, failed, passed, warned
 from todoku.check.message.parsing import Message
 
+_REQUIRED = ("v", "a", "b", "bh", "d", "h", "s")  # RFC 6376 3.5
+_DRIFT = 300  # seconds that clocks may differ
 _RESULT = re.compile(r"\b(spf|dkim|dmarc)\s{0,3}=\s{0,3}([a-z]{2,10})\b", re.IGNORECASE)
 
 
@@ -31,7 +33,7 @@ class Signature:
 
 
 def signatures(message: Message) -> list[Signature]:
-    return [_signature(value) for value in message.all("DKIM-Signature")[:20]]
+    return [_signature(_tags(value)) for value in message.all("DKIM-Signature")[:20]]
 
 
 def covers(message: Message, names: tuple[str, ...]) -> bool:
@@ -51,9 +53,13 @@ def verdicts(message: Message) -> dict[str, str]:
     return found
 
 
-def look(message: Message, now: datetime) -> Iterator[Finding]:  # noqa: ARG001 - all parts are called alike
-    for signature in signatures(message):
-        yield from _length(signature)
+def look(message: Message, now: datetime) -> Iterator[Finding]:
+    # One that has arrived was verified then, however long ago that was.
+    moment = None if message.all("Received") else now.timestamp()
+    for value in message.all("DKIM-Signature")[:20]:
+        tags = _tags(value)
+        yield _form(tags, moment)
+        yield from _length(_signature(tags))
     found = verdicts(message)
     if not found:
         return
@@ -66,8 +72,47 @@ def look(message: Message, now: datetime) -> Iterator[Finding]:  # noqa: ARG001 
         yield passed("message.authentication", f"the receiver says {said}")
 
 
+def _form(tags: dict[str, str], moment: float | None) -> Finding:
+    about = _about(tags.get("s", ""), tags.get("d", "").lower())
+    if faults := list(_faults(tags, moment)):
+        advice = "Correct the signer, or leave signing to Oracle"
+        return failed("message.signature", "; ".join(faults), advice, about)
+    if "l" in tags:
+        seen = "the signature covers a beginning of the body only (l=), so that anybody can add to it"
+        return warned("message.signature", seen, "Sign without l=", about)
+    return passed("message.signature", "the signature has what it needs", about)
+
+
+def _about(selector: str, domain: str) -> str:
+    return f"{selector}._domainkey.{domain}"
+
+
+def _faults(tags: dict[str, str], moment: float | None) -> Iterator[str]:
+    """RFC 6376 6.1.1: what makes verifiers give up before they look at the key."""
+    if missing := [name for name in _REQUIRED if not tags.get(name)]:
+        yield f"the signature has no {', '.join(f'{name}=' for name in missing)}"
+    if tags.get("v", "1") != "1":
+        yield f"v={tags['v'][:20]} is no version that there is"
+    domain, identity = tags.get("d", "").lower(), tags.get("i", "").rpartition("@")[2].lower()
+    if identity and identity != domain and not identity.endswith(f".{domain}"):
+        yield f"i={tags['i'][:80]} is not within d={domain[:80]}"
+    if "from" not in tags.get("h", "").lower().split(":") and tags.get("h"):
+        yield "the signature does not cover From"
+    begins, ends = (_seconds(tags.get(name, "")) for name in ("t", "x"))
+    if ends is not None and moment and ends < moment:
+        yield "the signature has expired (x=)"
+    if begins is not None and moment and begins > moment + _DRIFT:
+        yield "the signature is from the future (t=)"
+    if begins is not None and ends is not None and ends < begins:
+        yield "the signature ends before it begins (x= and t=)"
+
+
+def _seconds(value: str) -> int | None:
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 12 else None
+
+
 def _length(signature: Signature) -> Iterator[Finding]:
-    about = f"{signature.selector}._domainkey.{signature.domain}"
+    about = _about(signature.selector, signature.domain)
     if signature.algorithm == "rsa-sha1":
         yield failed(
             "dkim.length",
@@ -83,12 +128,16 @@ def _length(signature: Signature) -> Iterator[Finding]:
         yield passed("dkim.length", f"the key has {signature.bits} bits", about)
 
 
-def _signature(value: str) -> Signature:
+def _tags(value: str) -> dict[str, str]:
     tags: dict[str, str] = {}
     for part in value.split(";")[:50]:
         name, equals, content = part.partition("=")
         if equals:
             tags.setdefault(name.strip(), "".join(content.split()))
+    return tags
+
+
+def _signature(tags: dict[str, str]) -> Signature:
     algorithm = tags.get("a", "").lower()
     try:
         length = len(base64.b64decode(tags.get("b", ""), validate=True)) * 8

@@ -1,8 +1,9 @@
 """Exactly one From with exactly one address (RFC 5322 3.6.2), which belongs to who sends; the envelope likewise.
 
-Who has logged in may use the addresses that the directory gives the login. A device, or this machine itself, has
-no login and may use any address in our domains (a device's envelope sender is Postfix's to check). Without this
-one account could write in the name of another, and the relay would refuse or lose what it does not know.
+Who has logged in may use the addresses that the directory gives the login, its own and those granted. A device, or
+this machine itself, has no login and may use any address in our domains (a device's envelope sender is Postfix's to
+check). Without this one account could write in the name of another, and the relay would refuse or lose what it does
+not know.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def _only_address(message: MessageSoFar, name: str) -> str:
 def _may_use(message: MessageSoFar, login: str) -> str:
     known = message.context.senders.addresses(login)
     more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
-    return f"{login} may send as {', '.join(known[:_MOST_LISTED]) or 'nobody'}{more}"
+    listed = (f"any address of {each[1:]}" if each.startswith("@") else each for each in known[:_MOST_LISTED])
+    return f"{login} may send as {', '.join(listed) or 'nobody'}{more}"
 
 
 def _our_domains(message: MessageSoFar) -> str:

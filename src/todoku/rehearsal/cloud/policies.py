@@ -33,10 +33,12 @@ _IAM = (
 # Core Services' page: who may read an instance may also read how it is attached to the network.
 _INSTANCES = ("instances", "vnic-attachments", "vnics")
 _NETWORK = ("vcns", "subnets", "vnics", "vnic-attachments", "security-lists", "network-security-groups")
+_LOGGING = ("log-groups", "log-content")
 # The policy page lists what is in email-family, and DKIM is not among it: it has to be granted by itself.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "email-family": _EMAIL,
     "dns": _DNS,
+    "logging-family": _LOGGING,
     "instance-family": _INSTANCES,
     "virtual-network-family": _NETWORK,
 }
@@ -44,17 +46,12 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 _UNNAMED = frozenset(("email-return-paths", "email-configuration"))
 # Types that other services have; a policy may well name them, and nothing here asks for them.
 _OTHERS = (
-    "log-groups",
-    "log-content",
     "ons-family",
     "loganalytics-features-family",
     "metrics",
-    "logging-family",
 )
-TYPES = (
-    frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *_INSTANCES, *_NETWORK, *FAMILIES, *_OTHERS, "all-resources"))
-    - _UNNAMED
-)
+_NAMED = (*_EMAIL, "dkims", *_DNS, *_IAM, *_LOGGING, *_INSTANCES, *_NETWORK, *FAMILIES, *_OTHERS, "all-resources")
+TYPES = frozenset(_NAMED) - _UNNAMED
 
 _STATEMENT = re.compile(
     r"allow\s+(?P<subject>group|dynamic-group|any-user)(?P<names>\s+.*?)?\s+to\s+"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from outbound_mail import ALICE, Site, eml, refused
 
@@ -127,3 +129,16 @@ def test_bounces_made_here_and_mail_from_outside_are_not_judged_by_this_rule(sit
     bounce = eml("From: MAILER-DAEMON@mx.hoge.example")
     assert sender_belongs(site.from_host(bounce, sender="")) is PASS
     assert sender_belongs(site.from_outside(eml("From: dave@outside.example"))) is PASS
+
+
+def test_who_may_send_as_any_of_a_domain_may_and_as_one_of_another_may_not(
+    site: Site, tmp_path: Path
+) -> None:
+    book = tmp_path / "sender_login"
+    with book.open("a") as file:
+        file.write(f"@xn--18j4d.example\t{ALICE}\n")
+    assert sender_belongs(site.message(eml("From: whoever@xn--18j4d.example"))) is PASS
+    said = refused(sender_belongs(site.message(eml("From: whoever@hoge.example"))))
+    assert said.endswith(
+        "may send as alice@hoge.example, any address of xn--18j4d.example, sales@hoge.example"
+    )
