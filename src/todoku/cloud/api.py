@@ -7,7 +7,7 @@ that is `client`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from todoku.cloud.errors import Attempt
 from todoku.cloud.permissions import Right
@@ -26,6 +26,9 @@ from todoku.cloud.values import (
     SmtpCredential,
     User,
 )
+
+if TYPE_CHECKING:
+    from todoku.cloud.network import Guard, Guards, Ingress
 
 
 class EmailApi(Protocol):
@@ -102,7 +105,16 @@ class TenancyApi(Protocol):
     def delete_policy(self, policy: Policy) -> None: ...
 
 
-class Api(EmailApi, LoggingApi, PeopleApi, TenancyApi, Protocol):
+class NetworkApi(Protocol):
+    """What stands between the Internet and an instance."""
+
+    def guards(self, instance: str) -> Guards: ...
+    def let_in(self, guard: Guard, rules: Sequence[Ingress]) -> None:
+        """Add the rules behind those that are there. CONFLICT when the guard was changed since it was read."""
+        ...
+
+
+class Api(EmailApi, LoggingApi, PeopleApi, TenancyApi, NetworkApi, Protocol):
     """All of it."""
 
     @property

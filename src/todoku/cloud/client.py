@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from todoku.cloud.api import Api
 from todoku.cloud.errors import CloudError, Trouble
@@ -37,6 +37,9 @@ from todoku.cloud.values import (
     live,
 )
 from todoku.plan.outputs import Outputs
+
+if TYPE_CHECKING:
+    from todoku.cloud.network import Guards
 
 T = TypeVar("T")
 
@@ -170,6 +173,10 @@ class Cloud:
 
     def smtp_host(self) -> str:
         return self._ask("configuration", (), self.api.smtp_host)
+
+    def guards(self, instance: str) -> Guards:
+        """What stands before the instance."""
+        return self._ask("guards", (instance,), lambda: self.api.guards(instance))
 
     def compartment_name(self) -> str:
         """ "" when we may not ask: it is only needed to understand policies written with names."""

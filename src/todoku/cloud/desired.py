@@ -18,6 +18,7 @@ from todoku.cloud.domain import EmailDomainResource
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.iam import GroupResource, MembershipResource, PolicyResource, UserResource
 from todoku.cloud.logs import CATEGORIES, LogGroupResource, LogResource
+from todoku.cloud.network import IngressResource, note
 from todoku.cloud.probe import Endpoint, Relay
 from todoku.cloud.resource import SOON, CloudResource
 from todoku.cloud.return_path import ReturnPathActive, ReturnPathResource
@@ -80,6 +81,8 @@ def ask_ahead(settings: Settings, client: Cloud) -> None:
     ]
     if cloud.logs:
         asks.append(client.logs)
+    if cloud.instance is not None:
+        asks.append(partial(client.guards, cloud.instance))
     if cloud.manage_iam:
         asks += [
             partial(people, cloud),
@@ -113,6 +116,13 @@ def resources(
     if cloud.logs:
         wanted += _logs(settings, around)
     wanted += _senders(settings, cloud, relay, around)
+    if cloud.instance is not None:
+        wanted.append(
+            IngressResource(
+                instance=cloud.instance,
+                reason="others deliver to port 25; the cloud's own firewall comes first",
+            )
+        )
     return wanted
 
 
@@ -150,6 +160,7 @@ def _standing(settings: Settings, client: Cloud, addresses: Sequence[str]) -> li
         lambda: _region_note(settings.relay.region, client),
         lambda: _host_note(settings, client),
         lambda: _unneeded_note(settings, client, addresses),
+        lambda: _ports_note(settings, client),
     ]
 
 
@@ -299,6 +310,12 @@ def _unneeded_note(settings: Settings, client: Cloud, addresses: Sequence[str]) 
         return []
     names = ", ".join(sender.address for sender in gone)
     return [f"not needed any more: the approved senders {names}; `todoku apply --prune` deletes them"]
+
+
+def _ports_note(settings: Settings, client: Cloud) -> list[str]:
+    """Where people log in is nobody else's business."""
+    instance = settings.cloud.instance if settings.cloud else None
+    return [] if instance is None else note(client.guards(instance))
 
 
 def _unsigned_note(settings: Settings, client: Cloud) -> list[str]:

@@ -87,6 +87,12 @@ def refused(attempt: Attempt, reply: Reply, now: datetime | None = None) -> Clou
                 f"cannot {attempt.to} in {attempt.region}: it exists already, or is being changed ({said})",
                 Trouble.CONFLICT,
             )
+        case 412:
+            return CloudError(
+                f"cannot {attempt.to}: somebody else changed it since it was looked at ({said}); nothing was done, "
+                "apply again",
+                Trouble.CONFLICT,
+            )
         case 429:
             pause = _retry_after(reply)
             message = f"cannot {attempt.to}: Oracle asks to slow down ({said}); try again in a few minutes"

@@ -69,6 +69,24 @@ MANAGE_CREDENTIALS = Right(
     "manage", "credentials", tenancy_wide=True, condition="target.credential.type = 'smtp'"
 )
 
+# The network before an instance (policy reference, Core Services): one permission at a time where a verb gives more.
+READ_INSTANCE = Right("read", "instance-family")
+READ_NETWORK = Right("read", "virtual-network-family")
+READ_GROUP_RULES = Right("use", "network-security-groups")
+CHANGE_GROUP_RULES = Right(
+    "manage",
+    "network-security-groups",
+    condition="request.permission = 'NETWORK_SECURITY_GROUP_UPDATE_SECURITY_RULES'",
+)
+CHANGE_LIST = Right("manage", "security-lists", condition="request.permission = 'SECURITY_LIST_UPDATE'")
+
+INSTANCE: tuple[Right, ...] = (
+    READ_INSTANCE,
+    READ_NETWORK,
+    READ_GROUP_RULES,
+    CHANGE_GROUP_RULES,
+    CHANGE_LIST,
+)
 ADMINISTRATOR: tuple[Right, ...] = (
     Right("manage", "email-family"),
     MANAGE_DKIMS,

@@ -18,6 +18,16 @@ from typing import Any
 from todoku.cloud.errors import Attempt, CloudError, Reply, Trouble, refused, unreachable
 from todoku.cloud.permissions import READ_TENANCY, Right
 
+# Service -> its package within oci, and its client.
+_CLIENTS = {
+    "email": ("email", "EmailClient"),
+    "identity": ("identity", "IdentityClient"),
+    "identity_domains": ("identity_domains", "IdentityDomainsClient"),
+    "logging": ("logging", "LoggingManagementClient"),
+    "loggingsearch": ("loggingsearch", "LogSearchClient"),
+    "network": ("core", "VirtualNetworkClient"),
+    "compute": ("core", "ComputeClient"),
+}
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, to wait for an answer
 
 
@@ -120,6 +130,19 @@ class Sdk:
     def identity(self) -> Any:
         """oci.identity.IdentityClient in the home region."""
         return self._client("identity", self.home_region)
+
+    def network(self, region: str) -> Any:
+        """oci.core.VirtualNetworkClient in that region."""
+        return self._client("network", region)
+
+    def compute(self, region: str) -> Any:
+        """oci.core.ComputeClient in that region."""
+        return self._client("compute", region)
+
+    @property
+    def core(self) -> Any:
+        """The package oci.core, with its models."""
+        return importlib.import_module("oci.core")
 
     def identity_domain(self, url: str) -> Any:
         """oci.identity_domains.IdentityDomainsClient of the domain with that address."""
@@ -236,20 +259,15 @@ class Sdk:
         }
         if signer is not None:
             options["signer"] = signer
-        module = importlib.import_module(f"oci.{service}")
+        package, name = _CLIENTS[service]
+        module = importlib.import_module(f"oci.{package}")
         try:
             if service == "identity_domains":
                 address = self.access.endpoints.get(service, place)
                 return module.IdentityDomainsClient(config, address, **options)
             if service in self.access.endpoints:
                 options["service_endpoint"] = self.access.endpoints[service]
-            names = {
-                "email": "EmailClient",
-                "identity": "IdentityClient",
-                "logging": "LoggingManagementClient",
-                "loggingsearch": "LogSearchClient",
-            }
-            return getattr(module, names[service])({**config, "region": place}, **options)
+            return getattr(module, name)({**config, "region": place}, **options)
         except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
             raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error
 

@@ -20,6 +20,7 @@ from todoku.host import (
     clamav,
     daily_check,
     dovecot,
+    firewall,
     gate,
     managers,
     packages,
@@ -116,6 +117,7 @@ def resources(
         *agent.resources(settings, facts, program),
         *relay_watch.resources(settings, facts, program),
         *daily_check.resources(facts, program),
+        *firewall.resources(settings, after=_PACKAGES),
     ]
 
 

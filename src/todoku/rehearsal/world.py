@@ -198,6 +198,7 @@ def _tenancy(settings: Settings, names: tuple[str, ...]) -> CloudPlan:
     return replace(
         tenancy,
         compartment=settings.cloud.compartment,
+        instance=settings.cloud.instance or tenancy.instance,
         zones=zones,
         identity_domains=(named,) if named and named.casefold() != "default" else (),
         instance_may=_instance_may(settings.cloud) if settings.cloud.auth == "instance_principal" else (),
@@ -210,6 +211,7 @@ def _instance_may(cloud: CloudSettings) -> tuple[str, ...]:
         *permissions.ADMINISTRATOR,
         permissions.READ_IDENTITY_DOMAINS,
         permissions.Right("manage", "dns"),
+        *(permissions.INSTANCE if cloud.instance else ()),
     )
     who = f"dynamic-group {internet_plan.INSTANCES}"
     return tuple(right.statement(who, cloud.compartment) for right in rights)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.firewall import Firewall
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
 from todoku.settings.values import (
@@ -285,6 +286,7 @@ class Settings(Frozen):
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
     tls: Tls = Field(Tls(), description="The server's own certificate.")
+    firewall: Firewall = Field(Firewall(), description="This machine's own firewall.")
     devices: tuple[Device, ...] = Field(
         (), description="Printers, scanners and the like that cannot log in, one [[devices]] for each."
     )

@@ -129,6 +129,12 @@ class Cloud(Frozen):
         description="The identity domain of the group below, if it is not the Default one.",
         examples=["OracleIdentityCloudService"],
     )
+    instance: Ocid | None = Field(
+        None,
+        description="This machine, if it is an instance of Oracle's cloud, by its OCID: `todoku apply` then lets port "
+        "25 in through the network security group of its interface, or the security list of its subnet.",
+        examples=["ocid1.instance.oc1.ap-tokyo-1.aaaaaaaaexample"],
+    )
     manage_iam: bool = Field(
         True,
         description="Whether Todoku makes the user who sends, its group, policy and SMTP credential. If false, "

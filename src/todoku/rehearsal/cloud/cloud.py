@@ -35,6 +35,7 @@ from .identity_domains import IdentityDomains
 from .identity_read import Reading
 from .instance import Instance
 from .logging_service import LoggingService
+from .network_control import Network
 from .publishing import Publish, Publisher
 from .tenancy import Tenancy
 
@@ -60,7 +61,7 @@ def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
         names += [f"ctrl.email.{region}.oci.{domain}", f"cell0.submit.email.{region}.oci.{domain}"]
         names += [f"{service}.{region}.oci.{domain}" for service in ("identity", "dns", "logging")]
         # dns-lexicon and older SDKs leave "oci" out.
-        names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns")]
+        names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns", "iaas")]
     return (*names, "*.identity.oraclecloud.com")
 
 
@@ -83,6 +84,7 @@ class Cloud:
         self.clock, self.timing, self.claimed = Clock(), Timing(), set[str]()
         self.tenancy = Tenancy.fresh(cloud, self.clock, self.timing)
         self.instance = Instance(cloud, plan.region)
+        self.network = Network(self.tenancy, plan.region, plan.addresses)
         self.publisher = Publisher(plan, publish)
         self.dns = DnsService(self.tenancy, self.timing, self.claimed, self.publisher.changed)
         self.regions = list(dict.fromkeys((plan.region, cloud.home_region)))  # subscribed
@@ -116,6 +118,8 @@ class Cloud:
             services[identity.BASE, region] = [
                 _at_home(route, iam) for part in parts for route in part.routes()
             ]
+            if region == self.plan.region:
+                services[identity.BASE, region] += self.network.routes()  # under the same path
             services[scim.BASE, region] = people  # not regional: the address tells the domain
             services[dns_service.BASE, region] = self.dns.routes()
             services[email_control.BASE, region] = self._email_routes(region, relay)

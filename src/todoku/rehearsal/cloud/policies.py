@@ -30,12 +30,17 @@ _IAM = (
     "dynamic-groups",
     "domains",
 )
-# The policy page lists what is in email-family, and DKIM is not among it: it has to be granted by itself.
+# Core Services' page: who may read an instance may also read how it is attached to the network.
+_INSTANCES = ("instances", "vnic-attachments", "vnics")
+_NETWORK = ("vcns", "subnets", "vnics", "vnic-attachments", "security-lists", "network-security-groups")
 _LOGGING = ("log-groups", "log-content")
+# The policy page lists what is in email-family, and DKIM is not among it: it has to be granted by itself.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "email-family": _EMAIL,
     "dns": _DNS,
     "logging-family": _LOGGING,
+    "instance-family": _INSTANCES,
+    "virtual-network-family": _NETWORK,
 }
 # In the family by their permissions, but the page names no type of their own that a statement could use.
 _UNNAMED = frozenset(("email-return-paths", "email-configuration"))
@@ -45,9 +50,19 @@ _OTHERS = (
     "loganalytics-features-family",
     "metrics",
 )
-TYPES = (
-    frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *_LOGGING, *FAMILIES, *_OTHERS, "all-resources")) - _UNNAMED
+_NAMED = (
+    *_EMAIL,
+    "dkims",
+    *_DNS,
+    *_IAM,
+    *_LOGGING,
+    *_INSTANCES,
+    *_NETWORK,
+    *FAMILIES,
+    *_OTHERS,
+    "all-resources",
 )
+TYPES = frozenset(_NAMED) - _UNNAMED
 
 _STATEMENT = re.compile(
     r"allow\s+(?P<subject>group|dynamic-group|any-user)(?P<names>\s+.*?)?\s+to\s+"
