@@ -1,7 +1,7 @@
 """The container image, built from deploy/container/Containerfile as a user builds it, and its root for namespaces.
 
 Docker does not run inside every machine that tests run on; buildah in chroot isolation does. The base is a
-debootstrapped Debian instead of the one on a registry. Kept in /var/cache, and made anew when what is in it has changed.
+debootstrapped Debian instead of the one on a registry. Kept in /var/cache, and made anew when its files have changed.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def _run(*command: str) -> None:
 def _output(*command: str) -> str:
     environment = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
     done = subprocess.run(
-        command, env=environment | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, text=True, timeout=900, check=False,
+        command, env=environment | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, text=True,
+        timeout=900, check=False,
     )  # fmt: skip
     said = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:
-{said}"
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{said}"
     return done.stdout

@@ -56,7 +56,8 @@ class Container:
             *("--machine=mx", f"--hostname={COMPOSE['hostname']}", "--resolv-conf=off", "--link-journal=no"),
             *("--kill-signal=SIGTERM", "--no-new-privileges=yes", f"--drop-capability={surplus}"),
             *(f"--network-namespace-path=/run/netns/{LINK}", f"--directory={ROOT}", *mounts),
-            *(f"--tmpfs={tmpfs.replace(',exec', '')}" for tmpfs in COMPOSE["tmpfs"]),
+            # systemd-nspawn makes /run and /tmp itself.
+            *(f"--tmpfs={place}" for place in COMPOSE["tmpfs"] if not place.startswith(("/run", "/tmp"))),
             *("todoku", "container", "start"),
         ]
         began = time.monotonic()
@@ -129,6 +130,11 @@ def container() -> Iterator[Container]:
     (MOUNTED / "resolv.conf").write_text(f"nameserver {OFFICE_GATEWAY}\n")
     (MOUNTED / "hosts").write_text(f"127.0.0.1 localhost\n{world.ip} {world.hostname}\n")
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", MOUNTED / "ca-certificates.crt")
+    for place in ("etc/todoku/todoku.toml", "etc/todoku/secrets", "etc/resolv.conf", "etc/hosts"):
+        # Docker makes the places for mounts before it closes the root.
+        target = ROOT / place
+        target.unlink(missing_ok=True) if not target.is_dir() else None
+        target.touch() if not target.is_dir() else None
     box = Container(world)
     print(f"first start: {box.start():.1f} s")
     wait(lambda: "takes mail" in LOG.read_text(), "the container's own word", 30)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import decisions, notices, opener, privileges, suppressions
+from todoku.delivery import decisions, guessing_server, notices, opener, privileges, suppressions
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
+from todoku.delivery.guessing import Guesses
 from todoku.delivery.maillog import MailLog
 from todoku.delivery.record import Recorder
 from todoku.delivery.retention import DAY, forget
@@ -115,8 +116,11 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         if told := suppressed.news():
             recorder.record(told)
 
+    guesses = Guesses(guessing_server.KNOWN)
+    guessing_server.start(guesses)
     tasks = [
         *_tasks(engine, settings),
+        Task("keeping who is known", _OFTEN * 15, guesses.save),
         Task("reading the suppression list", _OFTEN, look_at_suppressions),
         Task("sending notices", _OFTEN, sender.send),
     ]

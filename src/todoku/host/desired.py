@@ -14,7 +14,18 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import agent, certificate, clamav, dovecot, gate, managers, packages, postfix, relay_watch
+from todoku.host import (
+    agent,
+    certificate,
+    clamav,
+    dovecot,
+    gate,
+    guessing,
+    managers,
+    packages,
+    postfix,
+    relay_watch,
+)
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -190,14 +201,14 @@ def _postfix(
 
 
 def _dovecot(settings: Settings, facts: Facts, files: tuple[RenderedFile, ...]) -> list[Resource[Host, Any]]:
-    after = {"certificate"}
+    after = {"certificate", guessing.ID}
     configured, rest = _configured("dovecot", "/etc/dovecot", files, DovecotValidation(), after)
     service = _service(
         DOVECOT,
         facts,
         configured,
         rest,
-        extra={"certificate": certificate.paths(settings)},
+        extra={"certificate": certificate.paths(settings), guessing.ID: (guessing.DOVECOT_FILE,)},
         addresses=(),
         reason="keeps mail, hands it out, and checks passwords",
     )
