@@ -17,6 +17,7 @@ from todoku.cli import (
     alias,
     backup,
     check,
+    container,
     credential,
     destroy,
     dkim,
@@ -81,6 +82,7 @@ app.add_typer(credential.app, name="credential")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
 app.command("destroy")(destroy.destroy)
+app.add_typer(container.app, name="container")
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)

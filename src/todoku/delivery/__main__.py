@@ -13,10 +13,20 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import alarms, decisions, notices, opener, privileges, suppressions, watch
+from todoku.delivery import (
+    alarms,
+    decisions,
+    guessing_server,
+    notices,
+    opener,
+    privileges,
+    suppressions,
+    watch,
+)
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
+from todoku.delivery.guessing import Guesses
 from todoku.delivery.maillog import MailLog
 from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.record import Recorder
@@ -120,8 +130,11 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         if told := suppressed.news():
             recorder.record(told)
 
+    guesses = Guesses(guessing_server.KNOWN)
+    guessing_server.start(guesses)
     tasks = [
         *_tasks(engine, settings),
+        Task("keeping who is known", _OFTEN * 15, guesses.save),
         Task("reading the suppression list", _OFTEN, look_at_suppressions),
         Task("looking whether all is well", watch.EVERY, look_around),
         Task("sending notices", _OFTEN, sender.send),

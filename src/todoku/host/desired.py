@@ -22,6 +22,7 @@ from todoku.host import (
     dovecot,
     firewall,
     gate,
+    guessing,
     managers,
     packages,
     postfix,
@@ -56,17 +57,19 @@ def stages(
     *,
     credential_after: frozenset[str] = frozenset(),
     config: Path = DEFAULT_PATH,
+    cloud: bool = True,
 ) -> list[Callable[[], list[Item]]]:
     """What a host with these settings, which are in the file `config`, needs: first the packages, then the rest.
 
-    `credential_after` are the ids of what puts the relay's credential into its file. Calling a stage looks
+    `credential_after` are the ids of what puts the relay's credential into its file. Without `cloud` nothing here
+    talks to the cloud. Calling a stage looks
     at the machine (which versions are there); raises LookFailed.
     """
     machine = host or Host()
     return [
         lambda: _items(machine, [_packages(settings)]),
         lambda: [
-            *_items(machine, _rest(settings, machine, environ, credential_after, config)),
+            *_items(machine, _rest(settings, machine, environ, credential_after, config, cloud)),
             *_directory(settings),
         ],
     ]
@@ -78,9 +81,10 @@ def _rest(
     environ: Mapping[str, str],
     credential_after: frozenset[str],
     config: Path,
+    cloud: bool,
 ) -> list[Resource[Host, Any]]:
     program = gate.Program(config, gate.code_is_open(machine))
-    wanted = resources(settings, gather(machine), environ, credential_after, program)
+    wanted = resources(settings, gather(machine), environ, credential_after, program, cloud=cloud)
     return with_owners(wanted, machine)
 
 
@@ -90,6 +94,8 @@ def resources(
     environ: Mapping[str, str] = os.environ,
     credential_after: frozenset[str] = frozenset(),
     program: gate.Program = gate.Program(),  # noqa: B008 - frozen
+    *,
+    cloud: bool = True,
 ) -> list[Resource[Host, Any]]:
     """All of a host but its packages and what the directory contributes. Raises LookFailed."""
     try:
@@ -115,7 +121,7 @@ def resources(
         *clamav.resources(settings, facts),
         *gate.resources(facts, program),
         *agent.resources(settings, facts, program),
-        *relay_watch.resources(settings, facts, program),
+        *(relay_watch.resources(settings, facts, program) if cloud else ()),
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
     ]
@@ -199,14 +205,14 @@ def _postfix(
 
 
 def _dovecot(settings: Settings, facts: Facts, files: tuple[RenderedFile, ...]) -> list[Resource[Host, Any]]:
-    after = {"certificate"}
+    after = {"certificate", guessing.ID}
     configured, rest = _configured("dovecot", "/etc/dovecot", files, DovecotValidation(), after)
     service = _service(
         DOVECOT,
         facts,
         configured,
         rest,
-        extra={"certificate": certificate.paths(settings)},
+        extra={"certificate": certificate.paths(settings), guessing.ID: (guessing.DOVECOT_FILE,)},
         addresses=(),
         reason="keeps mail, hands it out, and checks passwords",
     )

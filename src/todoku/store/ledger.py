@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from todoku.store.database import StoreError, StoreMissingError, StoreNewerError, StoreOlderError
 from todoku.store.database import StoreUnusableError as Unusable
-from todoku.store.migrating import Migrations
+from todoku.store.migrating import Migrations, keep_a_copy
 
 OWNER = "todoku-agent"
 FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
@@ -108,13 +109,16 @@ def open(place: Place = Place()) -> Engine:
 def migrate(place: Place = Place()) -> None:
     """Make the ledger, or bring it to the wanted schema: all or nothing. Raises `StoreError`.
 
-    A new file belongs to whom its folder belongs to.
+    A new file belongs to whom its folder belongs to. An older one is copied first, beside it (see `migrating`); of a
+    database in PostgreSQL, its own tools make copies.
     """
     current = current_revision(place)
     if current is not None and current not in _MIGRATIONS.known():
         _refuse_revision(place, current)
     if place.file is not None:
         _make_file(place, place.file)
+        if current is not None and current != wanted_revision():
+            _keep_a_copy(place, place.file, current)
     engine = _engine(place)
     try:
         with write(engine) as connection:
@@ -131,6 +135,16 @@ def _make_file(place: Place, file: Path) -> None:
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise Unusable(f"{place.shown} cannot be made: {error.strerror}: {_advice(place)}") from error
+
+
+def _keep_a_copy(place: Place, file: Path, current: str) -> None:
+    try:
+        with _as_owner_of(file.parent):
+            keep_a_copy(file, current)
+    except (sqlite3.Error, OSError) as error:
+        raise Unusable(
+            f"{place.shown} was not migrated, as no copy of it could be made first: {error}: {_advice(place)}"
+        ) from error
 
 
 def current_revision(place: Place = Place()) -> str | None:

@@ -10,7 +10,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from todoku.host import endpoint
+from todoku.host import endpoint, guessing
 from todoku.host.facts import Facts, Version
 from todoku.host.rendered import RenderedFile
 from todoku.settings import Settings
@@ -28,6 +28,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         allow_nets=",".join(["local", *map(str, endpoint.client_networks(settings))]),
         certificate=endpoint.certificate(settings),
         key=endpoint.key(settings),
+        guessing_url=guessing.URL,
+        guessing_file=guessing.DOVECOT_FILE,
         log_to_file=facts.service_manager != "systemd",
     )
     return (RenderedFile(_PATH, content),)
