@@ -25,6 +25,7 @@ from todoku.cli import (
     init,
     journey,
     plan,
+    protect,
     rehearse,
     restore,
     status,
@@ -80,6 +81,7 @@ app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
+app.add_typer(protect.app, name="protect")
 app.command("destroy")(destroy.destroy)
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
