@@ -26,6 +26,7 @@ from todoku.cli import (
     init,
     journey,
     plan,
+    protect,
     rehearse,
     restore,
     status,
@@ -81,6 +82,7 @@ app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
+app.add_typer(protect.app, name="protect")
 app.command("destroy")(destroy.destroy)
 app.add_typer(container.app, name="container")
 app.command("backup")(backup.backup)

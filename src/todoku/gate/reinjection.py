@@ -21,12 +21,13 @@ import re
 import smtplib
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from todoku.gate import passage
+from todoku.gate.message import READ_PIECE
 
 SERVER = ("127.0.0.1", 10027)
 NOTES = Path("/var/lib/todoku/gate/forwarded")
@@ -67,14 +68,34 @@ Inject = Callable[[Copy], None]
 def hand_over(copy: Copy, server: tuple[str, int] = SERVER) -> None:
     """Give it to Postfix, for all recipients or none. Raises NotTaken."""
     content = re.sub(rb"\r?\n", b"\r\n", copy.content)
+    with _conversation(copy.sender, copy.recipients, content.isascii(), server) as smtp:
+        _expect(smtp.data(content))
+
+
+def hand_over_file(
+    path: Path, sender: str, recipients: Sequence[str], server: tuple[str, int] = SERVER
+) -> None:
+    """The same with what is in a file, its lines ending with CRLF, without reading it into memory. Raises NotTaken."""
+    with path.open("rb") as file, _conversation(sender, recipients, False, server) as smtp:
+        _expect(smtp.docmd("DATA"), 3)
+        while lines := file.readlines(READ_PIECE):
+            smtp.send(b"".join(b"." + line if line.startswith(b".") else line for line in lines))
+        smtp.send(b".\r\n")
+        _expect(smtp.getreply())
+
+
+@contextmanager
+def _conversation(
+    sender: str, recipients: Sequence[str], is_ascii: bool, server: tuple[str, int]
+) -> Iterator[smtplib.SMTP]:
     try:
         with smtplib.SMTP(*server, local_hostname="localhost", timeout=_SECONDS) as smtp:
             smtp.ehlo_or_helo_if_needed()
-            options = [] if content.isascii() or not smtp.has_extn("8bitmime") else ["BODY=8BITMIME"]
-            _expect(smtp.mail(copy.sender, options))
-            for recipient in copy.recipients:
+            options = [] if is_ascii or not smtp.has_extn("8bitmime") else ["BODY=8BITMIME"]
+            _expect(smtp.mail(sender, options))
+            for recipient in recipients:
                 _expect(smtp.rcpt(recipient))
-            _expect(smtp.data(content))
+            yield smtp
     except smtplib.SMTPResponseException as problem:
         _expect((problem.smtp_code, _octets(problem.smtp_error)))
         raise NotTaken(str(problem)) from problem
@@ -82,9 +103,9 @@ def hand_over(copy: Copy, server: tuple[str, int] = SERVER) -> None:
         raise NotTaken(f"{server[0]}:{server[1]}: {problem}") from problem
 
 
-def _expect(reply: tuple[int, bytes]) -> None:
+def _expect(reply: tuple[int, bytes], kind: int = 2) -> None:
     code, said = reply
-    if code // 100 != 2:
+    if code // 100 != kind:
         words = " ".join(said.decode("utf-8", "replace").split())
         raise NotTaken(words, for_good=code // 100 == 5)
 

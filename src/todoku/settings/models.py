@@ -17,6 +17,7 @@ from todoku.settings.base import Frozen
 from todoku.settings.firewall import Firewall
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
+from todoku.settings.protect import Protect
 from todoku.settings.values import (
     ClientNetwork,
     Count,
@@ -284,6 +285,7 @@ class Settings(Frozen):
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
+    protect: Protect = Field(Protect(), description="What becomes of attachments that leave.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     firewall: Firewall = Field(Firewall(), description="This machine's own firewall.")
