@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.campaign import Campaign
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
 from todoku.settings.values import (
@@ -284,6 +285,10 @@ class Settings(Frozen):
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
+    campaign: Campaign | None = Field(
+        None,
+        description="Bulk mail: newsletters and notices to people who agreed. Without this table there is none.",
+    )
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     devices: tuple[Device, ...] = Field(
         (), description="Printers, scanners and the like that cannot log in, one [[devices]] for each."
