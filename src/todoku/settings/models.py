@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.campaign import Campaign
 from todoku.settings.firewall import Firewall
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
@@ -287,6 +288,10 @@ class Settings(Frozen):
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
     protect: Protect = Field(Protect(), description="What becomes of attachments that leave.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
+    campaign: Campaign | None = Field(
+        None,
+        description="Bulk mail: newsletters and notices to people who agreed. Without this table there is none.",
+    )
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     firewall: Firewall = Field(Firewall(), description="This machine's own firewall.")
     devices: tuple[Device, ...] = Field(
