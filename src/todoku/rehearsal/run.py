@@ -27,6 +27,7 @@ WORLD_PACKAGES = (
         "pdns-backend-sqlite3",
     ),
     "pdns-server",
+    "python3-milter",
     *("procps", "s-nail", "supervisor", "swaks"),
     # Only settings that switch it on install it, which the world, without a way out, could not.
     *("clamav-daemon", "clamav-freshclam"),
