@@ -1,7 +1,7 @@
 """A milter with pymilter (libmilter) that reads the message and adds one header: a peer of the gate.
 
-With "floor" as a second argument it wants to hear of nothing and does nothing: libmilter, in C, agrees with Postfix that
-no step is sent, and answers the end of the message. No milter that is asked about each message costs Postfix less.
+With "floor" as a second argument it wants to hear of nothing and does nothing: libmilter, in C, agrees with Postfix
+that no step is sent, and answers the end of the message. No milter that is asked about each message costs it less.
 
 Run by the system's Python as a process of its own: pymilter is under the GPL, and nothing of Todoku imports it.
 """
