@@ -1,4 +1,4 @@
-"""The four ways to run the same Postfix: without a milter, and with each of three; and that each does its work.
+"""The five ways to run the same Postfix: without a milter, and with each of four; and that each does its work.
 
 OpenDKIM and pymilter come from Debian, are unpacked into the throw-away copy by `script/bench`, and run as processes
 of their own.
@@ -43,6 +43,9 @@ def all_of_them(world: World, packages: Path) -> Iterator[tuple[Variant, ...]]:
         script = str(Path(__file__).with_name("header_milter.py"))
         socket = f"unix:{_FOLDER}/pymilter"
         pymilter = running.enter_context(host.started(["/usr/bin/python3", script, socket])).pid
+        floor = running.enter_context(
+            host.started(["/usr/bin/python3", script, f"unix:{_FOLDER}/floor", "floor"])
+        ).pid
         variants = (
             Variant("bare", _FIRST_PORT, "", (), ""),
             Variant(
@@ -54,8 +57,9 @@ def all_of_them(world: World, packages: Path) -> Iterator[tuple[Variant, ...]]:
             ),
             Variant("opendkim", _FIRST_PORT + 2, "unix:bench/opendkim", (opendkim,), "DKIM-Signature"),
             Variant("pymilter", _FIRST_PORT + 3, "unix:bench/pymilter", (pymilter,), "X-Bench"),
+            Variant("floor", _FIRST_PORT + 4, "unix:bench/floor", (floor,), ""),
         )
-        for name in ("opendkim", "pymilter"):
+        for name in ("opendkim", "pymilter", "floor"):
             _open_to_postfix(_FOLDER / name)
         services = "".join(host.submission_service(each.port, each.milter) for each in variants)
         discard = "discard     unix  -       -       n       -       -       discard\n"

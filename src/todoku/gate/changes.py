@@ -14,6 +14,11 @@ from todoku.gate import decision, replies
 from todoku.gate.message import HeaderField, MessageSoFar
 from todoku.gate.protocol import Action, Agreement, Step
 
+# As plain numbers, which are ten times as fast to put together.
+_ADD_HEADERS, _CHANGE_HEADERS = int(Action.ADD_HEADERS), int(Action.CHANGE_HEADERS)
+_ADD_RECIPIENTS, _DELETE_RECIPIENTS = int(Action.ADD_RECIPIENTS), int(Action.DELETE_RECIPIENTS)
+_CHANGE_SENDER, _REPLACE_BODY = int(Action.CHANGE_SENDER), int(Action.REPLACE_BODY)
+
 
 class NotPermitted(Exception):
     """The mail server does not let a milter do this (its milter_protocol is too old)."""
@@ -59,30 +64,30 @@ def difference(message: MessageSoFar, agreement: Agreement) -> bytes:
 
     NotPermitted when the mail server does not allow one of them.
     """
-    needed = Action(0)
+    needed = 0
     packets: list[bytes] = []
     if message.sender != message.sender_given:
-        needed |= Action.CHANGE_SENDER
+        needed |= _CHANGE_SENDER
         packets.append(replies.change_sender(message.sender))
     standing = set(message.recipients)
     for address, as_given in message.recipients_given.items():
         if address not in standing:
-            needed |= Action.DELETE_RECIPIENTS
+            needed |= _DELETE_RECIPIENTS
             packets.append(replies.delete_recipient(as_given))
     for address in message.recipients:
         if address not in message.recipients_given:
-            needed |= Action.ADD_RECIPIENTS
+            needed |= _ADD_RECIPIENTS
             packets.append(replies.add_recipient(address))
     if message.headers.changed:
         packets += _header_packets(message, leading_space=bool(agreement.steps & Step.LEADING_SPACE))
-        needed |= Action.ADD_HEADERS if len(message.headers) else Action(0)
-        needed |= Action.CHANGE_HEADERS
+        needed |= _ADD_HEADERS if len(message.headers) else 0
+        needed |= _CHANGE_HEADERS
     if message.replaced_body is not None:
-        needed |= Action.REPLACE_BODY
+        needed |= _REPLACE_BODY
         packets += replies.replace_body((message.replaced_body,))
-    missing = needed & ~agreement.actions
+    missing = needed & ~int(agreement.actions)
     if missing:
-        raise NotPermitted(f"the mail server does not permit: {missing!r}; milter_protocol = 6 does")
+        raise NotPermitted(f"the mail server does not permit: {Action(missing)!r}; milter_protocol = 6 does")
     return b"".join(packets)
 
 

@@ -292,21 +292,21 @@ def _count(connection: sqlite3.Connection, limits: Iterable[_Limit], now: int) -
 
 
 def _verdict(
-    connection: sqlite3.Connection, limits: Iterable[_Limit], now: int
+    connection: sqlite3.Connection, limits: Sequence[_Limit], now: int
 ) -> tuple[Verdict | None, list[Reached]]:
     """The refusal of the limit that takes longest to pass; and those that are used up by it, or nearly."""
     worst: tuple[int, _Limit] | None = None
     near: list[Reached] = []
-    for limit in limits:
+    for limit, used in zip(limits, _used(connection, limits, now), strict=True):
         if limit.needed > limit.free:
             return _never(limit), []
-        used, until = _passes(connection, limit, now)
+        until = _passes(connection, limit, used, now)
         if until > now and (worst is None or until > worst[0]):
             worst = until, limit
-        used += limit.asked
+        then = used + limit.asked
         # Of a minute nobody could make use when the warning is read.
-        if limit.window != MINUTE and limit.asked and 100 * used >= _NEAR * limit.most:
-            near.append(Reached(_whose(limit), limit.what, limit.window, used, limit.most))
+        if limit.window != MINUTE and limit.asked and 100 * then >= _NEAR * limit.most:
+            near.append(Reached(_whose(limit), limit.what, limit.window, then, limit.most))
     if worst is None:
         return None, near
     until, limit = worst
@@ -315,20 +315,34 @@ def _verdict(
     ]
 
 
-def _passes(connection: sqlite3.Connection, limit: _Limit, now: int) -> tuple[int, int]:
-    """What is used, and when there is room for what is asked: `now`, or when enough has left the window."""
+_WITHIN = "FROM spent WHERE who = ? AND what = ? AND bucket = ? AND start > ?"
+
+
+def _within(limit: _Limit, now: int) -> tuple[str, str, int, int]:
+    """What of `spent` counts for the limit, for _WITHIN."""
     size = _BUCKETS[limit.window]
-    where = "FROM spent WHERE who = ? AND what = ? AND bucket = ? AND start > ?"
-    key = (limit.who, limit.what, size, now - limit.window - size)
-    (total,) = connection.execute(f"SELECT coalesce(sum(amount), 0) {where}", key).fetchone()
-    excess = total + limit.needed - limit.free
+    return limit.who, limit.what, size, now - limit.window - size
+
+
+def _used(connection: sqlite3.Connection, limits: Sequence[_Limit], now: int) -> tuple[int, ...]:
+    """What is used of each: asked in one, as each question has its price."""
+    sums = ", ".join([f"(SELECT coalesce(sum(amount), 0) {_WITHIN})"] * len(limits))
+    keys = [part for limit in limits for part in _within(limit, now)]
+    found: tuple[int, ...] = connection.execute(f"SELECT {sums}", keys).fetchone()
+    return found
+
+
+def _passes(connection: sqlite3.Connection, limit: _Limit, used: int, now: int) -> int:
+    """When there is room for what is asked: `now`, or when enough has left the window."""
+    excess = used + limit.needed - limit.free
     if excess <= 0 or not limit.asked:
-        return total, now
-    with closing(connection.execute(f"SELECT start, amount {where} ORDER BY start", key)) as oldest_first:
+        return now
+    query = f"SELECT start, amount {_WITHIN} ORDER BY start"
+    with closing(connection.execute(query, _within(limit, now))) as oldest_first:
         for start, amount in oldest_first:
             excess -= amount
             if excess <= 0:
-                return total, int(start) + size + limit.window
+                return int(start) + _BUCKETS[limit.window] + limit.window
     raise AssertionError("the sum is that of the rows, and what is asked fits alone")
 
 

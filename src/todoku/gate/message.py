@@ -55,7 +55,8 @@ class Headers:
         self.received: list[HeaderField] = []  # as they came
         self._now: list[HeaderField] = self.received
         self._raw: bytes | None = None
-        self.size = 0  # bytes on arrival, names, colons and line ends included
+        self._by_name: dict[str, list[HeaderField]] | None = None  # in lower case
+        self.size = 0  # characters on arrival, names, colons and line ends included
 
     def __iter__(self) -> Iterator[HeaderField]:
         return iter(self._now)
@@ -67,23 +68,31 @@ class Headers:
     def changed(self) -> bool:
         return self._now is not self.received
 
+    @property
+    def by_name(self) -> Mapping[str, list[HeaderField]]:
+        """Those of each name, which is in lower case: nearly every rule looks some up."""
+        if self._by_name is None:
+            self._by_name = {}
+            for header in self._now:
+                self._by_name.setdefault(header.name.lower(), []).append(header)
+        return self._by_name
+
     def all(self, name: str) -> list[HeaderField]:
-        name = name.lower()
-        return [header for header in self._now if header.name.lower() == name]
+        return list(self.by_name.get(name.lower(), ()))
 
     def first(self, name: str) -> str | None:
         """The unfolded value of the first header of that name."""
-        found = self.all(name)
+        found = self.by_name.get(name.lower())
         return found[0].text if found else None
 
     def arrived(self, name: str, value: str) -> None:
-        self._raw = None
+        self._raw = self._by_name = None
         self.size += len(name) + len(value) + 3
         self.received.append(HeaderField(name, value, len(self.received)))
 
     def edit(self) -> list[HeaderField]:
         """The list to change at once; the headers as they came stay as they are."""
-        self._raw = None
+        self._raw = self._by_name = None
         if self._now is self.received:
             self._now = list(self.received)
         return self._now

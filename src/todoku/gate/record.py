@@ -27,6 +27,7 @@ log = logging.getLogger("todoku.gate")
 FOLDER = Path("/var/lib/todoku/exchange")
 _MOST_RECIPIENTS = 1000
 _LONGEST = 1000  # characters of a text
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 _LOOK_AGAIN = 30.0  # seconds until a folder that was not there is looked for again
 
 
@@ -91,4 +92,4 @@ def _line(message: MessageSoFar, verdict: Verdict | None, rule: str, now: float)
         record["rule"] = rule
         record["words"] = f"{verdict.code} {verdict.enhanced} {' '.join(verdict.words.split())}"[:_LONGEST]
     # ASCII only: what a client sent may be no UTF-8, and is escaped.
-    return f"\n{json.dumps(record, separators=(',', ':'))}\n".encode("ascii")
+    return f"\n{_encoded(record)}\n".encode("ascii")

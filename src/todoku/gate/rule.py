@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import TypeAlias
 
+from todoku.gate.context import Context
 from todoku.gate.decision import Decision
 from todoku.gate.message import MessageSoFar
 from todoku.gate.protocol import Step, wanted_steps
@@ -43,11 +45,15 @@ _SILENCES: dict[int, Step] = {
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A rule at its stage. `name` is how the log calls it: "sender.belongs_to_login"."""
+    """A rule at its stage. `name` is how the log calls it: "sender.belongs_to_login".
+
+    Without `needed`, as it is when a connection begins, the rule costs that connection no round trip: it is not asked.
+    """
 
     stage: Stage
     name: str
     rule: Rule
+    needed: Callable[[Context], bool] | None = None
 
 
 class RuleSet:
@@ -58,5 +64,15 @@ class RuleSet:
         self.at: dict[Stage, tuple[Placed, ...]] = {
             stage: tuple(placed for placed in order if placed.stage is stage) for stage in Stage
         }
-        stages = {placed.stage for placed in order}
-        self.steps = wanted_steps(stages, _SILENCES, body=Stage.BODY in stages)
+        self._always = frozenset(placed.stage for placed in order if placed.needed is None)
+        self._sometimes = tuple(placed for placed in order if placed.needed is not None)
+
+    def steps(self, context: Context) -> Step:
+        """How a connection that begins now may be shortened."""
+        now = {placed.stage for placed in self._sometimes if placed.needed is None or placed.needed(context)}
+        return _steps(self._always | now)
+
+
+@cache
+def _steps(stages: frozenset[Stage]) -> Step:
+    return wanted_steps(stages, _SILENCES, body=Stage.BODY in stages)

@@ -123,7 +123,7 @@ class Session:
     # -- the connection
 
     def _negotiate(self, event: events.Negotiate) -> bytes:
-        terms = _negotiated(event, self._rules.steps)
+        terms = _negotiated(event, self._rules.steps(self._context()))
         self._agreement = terms.agreement
         self._after = terms.after
         self._leading_space = bool(terms.agreement.steps & Step.LEADING_SPACE)
@@ -236,7 +236,8 @@ class Session:
     # -- asking the rules
 
     def _answer(self, stage: Stage, event: type) -> bytes | Work:
-        return self._ask_at_once(stage) if self._rules.at[stage] else self._after[event]
+        after = self._after[event]  # nothing where it was agreed that no reply is awaited
+        return self._ask_at_once(stage) if after and self._rules.at[stage] else after
 
     def _ask_at_once(self, stage: Stage) -> Work:
         """A stage of the SMTP dialogue: the verdict is the reply to that command."""

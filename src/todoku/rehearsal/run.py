@@ -30,6 +30,7 @@ WORLD_PACKAGES = (
         "pebble",
     ),
     "pdns-server",
+    "python3-milter",
     *("procps", "s-nail", "supervisor", "swaks"),
     # Only settings that switch it on install it, which the world, without a way out, could not.
     *("clamav-daemon", "clamav-freshclam"),

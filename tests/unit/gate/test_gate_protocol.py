@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mta_side import connect, content, envelope, negotiate, packet, split, strings
 
 from todoku.gate import events
+from todoku.gate.context import Context
 from todoku.gate.decision import PASS
 from todoku.gate.protocol import LARGEST_PACKET, Action, Decoder, ProtocolError, Step, agree, wanted_steps
 from todoku.gate.rule import Placed, RuleSet, Stage
@@ -132,7 +133,7 @@ def test_a_version_before_2_is_refused():
 
 @given(st.integers(2, 6), st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_nothing_is_agreed_that_was_not_offered(version, actions, steps):
-    agreed = agree(events.Negotiate(version, actions, steps), RuleSet(()).steps)
+    agreed = agree(events.Negotiate(version, actions, steps), RuleSet(()).steps(Context()))
     assert agreed.actions & ~actions == 0
     assert agreed.steps & ~steps == 0
     ((command, payload),) = split(agreed.encode())
@@ -147,7 +148,7 @@ def _pass(_message):
 
 def test_only_stages_with_rules_cost_a_round_trip():
     def rules(*stages):
-        return RuleSet(Placed(stage, "", _pass) for stage in stages).steps
+        return RuleSet(Placed(stage, "", _pass) for stage in stages).steps(Context())
 
     every = Step(0)
     for step in Step:

@@ -363,3 +363,21 @@ def test_any_order_of_events_is_answered_or_a_protocol_error(tmp_path_factory, o
             assert replies == [("h", replies[0][1]), CONTINUE]
     gate.session.close()
     logging.disable(logging.NOTSET)
+
+
+def test_a_rule_that_is_not_needed_when_a_connection_begins_is_not_asked_and_not_waited_for(tmp_path):
+    needed = [False]
+    placed = Placed(Stage.RCPT, "sometimes", lambda _message: NO, needed=lambda _context: needed[0])
+    surroundings = Surroundings(RuleSet([placed]), Context, tmp_path)
+
+    def conversation(steps=0x1FFFFF):
+        made = Conversation(tmp_path)
+        made.session = Session(surroundings)
+        made.hear(negotiate(steps=steps) + connect())
+        return made
+
+    assert conversation().hear(envelope()) == []
+    # A mail server that cannot do without a reply gets the right one.
+    assert conversation(steps=0x7F).hear(envelope())[-1] == ("y", b"550 5.7.1 no\0")
+    needed[0] = True
+    assert conversation().hear(envelope()) == [("y", b"550 5.7.1 no\0")]

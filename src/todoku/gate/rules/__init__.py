@@ -29,10 +29,11 @@ from todoku.gate.rules.sender_belongs import sender_belongs
 from todoku.gate.rules.single import single
 from todoku.gate.rules.size import size
 from todoku.gate.rules.spending import spending
-from todoku.gate.rules.suppressed import suppressed
+from todoku.gate.rules.suppressed import all_suppressed, any_suppressed, suppressed
 
 OUTBOUND: tuple[Placed, ...] = (
-    Placed(Stage.RCPT, "suppressed", suppressed),
+    Placed(Stage.RCPT, "suppressed", suppressed, needed=any_suppressed),
+    Placed(Stage.HEADERS, "suppressed", all_suppressed),
     Placed(Stage.HEADERS, "null_sender", made_approvable),
     Placed(Stage.HEADERS, "header_size", header_size),
     Placed(Stage.HEADERS, "eight_bit", eight_bit),

@@ -7,11 +7,14 @@ from todoku.gate.direction import outbound
 from todoku.gate.message import MessageSoFar
 
 MOST = 256 * 1024  # bytes
+_MOST_OF_A_CHARACTER = 4  # bytes: in UTF-8; a line end in a header may become two
 
 
 def header_size(message: MessageSoFar) -> Decision:
     if not outbound(message):
         return PASS
+    if not message.headers.changed and message.headers.size * _MOST_OF_A_CHARACTER <= MOST:
+        return PASS  # without putting them together
     size = len(message.headers.raw())
     if size <= MOST:
         return PASS

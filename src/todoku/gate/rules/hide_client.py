@@ -31,5 +31,5 @@ _LOWER = {name.lower() for name in TELLING}
 def hide_client(message: MessageSoFar) -> Decision:
     if not message.context.site.gate.hide_client or not outbound(message):
         return PASS
-    there = {header.name.lower() for header in message.headers} & _LOWER
+    there = _LOWER & message.headers.by_name.keys()
     return Change([DeleteHeader(name) for name in sorted(there)]) if there else PASS

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from todoku.gate.decision import PASS, Decision, Refuse
 from todoku.gate.direction import outbound
 from todoku.gate.message import MessageSoFar
@@ -27,10 +25,11 @@ _NAMES = {name.lower(): name for name in ONCE}
 def single(message: MessageSoFar) -> Decision:
     if not outbound(message):
         return PASS
-    counted = Counter(header.name.lower() for header in message.headers)
+    by_name = message.headers.by_name
     for name, shown in _NAMES.items():
-        if counted[name] > 1:
+        found = by_name.get(name)
+        if found and len(found) > 1:
             return Refuse(
-                550, "5.6.0", f"The message has {counted[name]} {shown} headers; RFC 5322 3.6 allows one"
+                550, "5.6.0", f"The message has {len(found)} {shown} headers; RFC 5322 3.6 allows one"
             )
     return PASS

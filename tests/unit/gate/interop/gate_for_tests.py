@@ -49,6 +49,11 @@ CHANGES = {
         DeleteRecipient("extra@local.test"),
         ReplaceBody(b"All new.\r\n"),
     ],
+    "envelope": [
+        ChangeSender("changed@sender.test"),
+        AddRecipient("added@local.test"),
+        DeleteRecipient("b@other.test"),
+    ],
     "null-sender": [ChangeSender("")],
     "large-body": [ReplaceBody(b"line\r\n" * 50_000)],
 }

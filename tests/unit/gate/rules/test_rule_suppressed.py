@@ -11,7 +11,10 @@ from todoku.gate.book import Suppressions
 from todoku.gate.context import Context
 from todoku.gate.decision import PASS, Refuse
 from todoku.gate.message import Client, MessageSoFar
-from todoku.gate.rules.suppressed import suppressed
+from todoku.gate.protocol import Step
+from todoku.gate.rule import RuleSet
+from todoku.gate.rules import ORDER
+from todoku.gate.rules.suppressed import all_suppressed, suppressed
 
 
 def asked(tmp_path: Path, to: str, login: str = "alice@hoge.example") -> object:
@@ -48,3 +51,46 @@ def test_all_others_are_let_pass(tmp_path: Path, to: str, login: str) -> None:
 
 def test_without_a_list_nobody_is_refused(tmp_path: Path) -> None:
     assert Suppressions(tmp_path / "none").now == {}
+
+
+# --- while the list is empty, recipients are not asked about ---
+
+
+def rules() -> RuleSet:
+    return RuleSet(placed for placed in ORDER if placed.name == "suppressed")
+
+
+def test_an_empty_list_costs_no_round_trip_for_a_recipient(tmp_path: Path) -> None:
+    listed = tmp_path / "suppressed"
+    now = [0.0]
+    context = Context(settings(), suppressions=Suppressions(listed, lambda: now[0]))
+    assert rules().steps(context) & Step.SILENT_RCPT
+    listed.write_text("carol@mailbox.example\tHARDBOUNCE\t2026-11-24\n")
+    now[0] += 1
+    assert not rules().steps(context) & Step.SILENT_RCPT
+
+
+def test_what_is_listed_after_a_connection_began_is_refused_at_the_end_if_nobody_else_gets_it(
+    tmp_path: Path,
+) -> None:
+    listed = tmp_path / "suppressed"
+    listed.write_text(
+        "carol@mailbox.example\tHARDBOUNCE\t2026-11-24\ndan@mailbox.example\tMANUAL\t2026-11-24\n"
+    )
+    context = Context(settings(), suppressions=Suppressions(listed))
+
+    def at_the_end(*recipients: str, login: str = "alice@hoge.example") -> object:
+        macros = {"auth_authen": login} if login else {}
+        message = MessageSoFar(Client("pc", "192.0.2.7", 4000), context, macros)
+        message.began("<alice@hoge.example>", ())
+        for recipient in recipients:
+            message.recipient_came(f"<{recipient}>")
+        return all_suppressed(message)
+
+    refused = at_the_end("carol@mailbox.example", "Dan@mailbox.example")
+    assert isinstance(refused, Refuse)
+    assert "The relay has sent nothing to carol@mailbox.example" in refused.words
+    # The relay says 254 for her, and a notice tells it to the sender.
+    assert at_the_end("carol@mailbox.example", "bob@hoge.example") is PASS
+    assert at_the_end("carol@mailbox.example", login="") is PASS
+    assert at_the_end() is PASS
