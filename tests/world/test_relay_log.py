@@ -20,6 +20,9 @@ if "\n[cloud]\n" not in CONFIG.read_text():
     pytest.skip("this world has no cloud, so nobody to ask", allow_module_level=True)
 
 
+pytestmark = pytest.mark.usefixtures("watching")
+
+
 def sent(world: World, to: str, what: str) -> str:
     subject = f"{what} {time.monotonic_ns()}"
     world.submit(world.alice, to, subject)
