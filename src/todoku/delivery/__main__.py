@@ -29,8 +29,9 @@ from todoku.store import StoreError, ledger
 log = logging.getLogger("todoku.agent")
 
 USER = "todoku-agent"
-# Where there is a journal, its readers are this group.
-_GROUPS = ("systemd-journal",)
+# Where there is a journal, its readers are the one; who is in the other may ask Postfix what is in the queue. Everybody
+# may do that by postqueue(1) itself, but not without a way to more rights.
+_GROUPS = ("systemd-journal", "postdrop")
 _HOUR = 3600.0
 _OFTEN = 2.0
 
