@@ -69,7 +69,8 @@ def _show_recipient(reached: Reached) -> None:
     say(f"  to {reached.address}{alias}")
     for tried in reached.attempts:
         say(f"    {moment(tried.time)}  {tried.state}: {tried.words}  [{tried.host}]")
-    say(f"    => {reached.state}: it {reached.state.sentence} ({moment(reached.since)})")
+    until = f", not before {moment(reached.next_try)}" if reached.next_try else ""
+    say(f"    => {reached.state}: it {reached.state.sentence}{until} ({moment(reached.since)})")
 
 
 def queue(ctx: typer.Context, as_json: Json = False) -> None:

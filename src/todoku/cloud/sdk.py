@@ -107,6 +107,16 @@ class Sdk:
         return self._client("email", self.access.region)
 
     @property
+    def logging(self) -> Any:
+        """oci.logging.LoggingManagementClient in the sending region."""
+        return self._client("logging", self.access.region)
+
+    @property
+    def search(self) -> Any:
+        """oci.loggingsearch.LogSearchClient in the sending region."""
+        return self._client("loggingsearch", self.access.region)
+
+    @property
     def identity(self) -> Any:
         """oci.identity.IdentityClient in the home region."""
         return self._client("identity", self.home_region)
@@ -123,7 +133,11 @@ class Sdk:
 
     def call(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
         """What `method` of a client returns. Raises CloudError."""
-        return self._translated(attempt, lambda: method(*args, **kwargs).data)
+        return self.respond(attempt, method, *args, **kwargs).data
+
+    def respond(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same with what came in the head. Raises CloudError."""
+        return self._translated(attempt, lambda: method(*args, **kwargs))
 
     def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:
         """All that a list operation has, page by page. Raises CloudError."""
@@ -229,7 +243,12 @@ class Sdk:
                 return module.IdentityDomainsClient(config, address, **options)
             if service in self.access.endpoints:
                 options["service_endpoint"] = self.access.endpoints[service]
-            names = {"email": "EmailClient", "identity": "IdentityClient"}
+            names = {
+                "email": "EmailClient",
+                "identity": "IdentityClient",
+                "logging": "LoggingManagementClient",
+                "loggingsearch": "LogSearchClient",
+            }
             return getattr(module, names[service])({**config, "region": place}, **options)
         except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
             raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error

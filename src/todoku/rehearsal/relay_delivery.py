@@ -16,7 +16,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from todoku.rehearsal.relay_message import Handling, Message
+from todoku.rehearsal.relay_message import Handling, Message, from_addresses
 from todoku.rehearsal.relay_record import Relayed, Seen
 from todoku.rehearsal.relay_state import RelayState
 from todoku.rehearsal.smtp_client import Courier, Outcome
@@ -37,6 +37,8 @@ class Copy:
     return_path: str
     content: bytes
     message_id: str
+    author: str  # first address of From
+    began: float  # seconds since 1970
 
 
 class Outbox:
@@ -71,9 +73,12 @@ class Outbox:
             return False
         octets = message.octets()
         message_id = message.values("Message-id")[0].decode("utf-8", "replace")
+        author, now = from_addresses(message)[0], time.time()
         for recipient in recipients:
             envelope = f"bounces+{secrets.token_hex(16)}@{return_path or self.return_path_domain}"
-            copy = Copy(recipient, envelope, self.handling.received(recipient) + octets, message_id)
+            copy = Copy(
+                recipient, envelope, self.handling.received(recipient) + octets, message_id, author, now
+            )
             task = asyncio.create_task(self._carry(copy))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -120,7 +125,43 @@ class Outbox:
             outcome.tls,
             outcome.verified,
             tries,
+            copy.author,
         )
         (self.seen.bounces if bounce else self.seen.relayed).append(entry)
+        self._log(copy, entry)
         if bounce == "hard":
             self.state.suppress(copy.recipient, "HARDBOUNCE", copy.message_id, reply, outcome.host)
+
+    def complain(self, address: str) -> None:
+        """The recipient of the latest message that was relayed to this address reports it as unwanted."""
+        relayed = [each for each in self.seen.relayed if isinstance(each, Relayed)]
+        for entry in reversed(relayed):
+            if entry.recipient.lower() == address.lower():
+                self.state.suppress(entry.recipient, "COMPLAINT", entry.message_id)
+                self._log_relayed(entry.author, entry, {"action": "complaint"})
+                return
+        raise ValueError(f"nothing was relayed to {address}")
+
+    def _log(self, copy: Copy, entry: Relayed) -> None:
+        """The category outboundrelayed, with the fields that Oracle's pages name. Values of bounceCategory are not
+        published."""
+        code, _, text = entry.reply.partition(" ")
+        data: dict[str, object] = {
+            "action": entry.action,
+            "internalProcessingDurationInMs": int((entry.time - copy.began) * 1000),
+            "smtpStatus": entry.reply,
+        }
+        if entry.host:
+            data["recipientMailServer"] = f"{entry.host} (192.0.2.1)"
+        if entry.bounce:
+            enhanced = text.split(" ", 1)[0]
+            is_enhanced = enhanced.count(".") == 2 and enhanced.replace(".", "").isdigit()
+            data |= {"errorType": entry.bounce, "bounceCategory": "bad-mailbox", "message": entry.reply}
+            data["bounceCode"] = enhanced if is_enhanced else code
+        self._log_relayed(copy.author, entry, data)
+
+    def _log_relayed(self, author: str, entry: Relayed, data: dict[str, object]) -> None:
+        domain = author.rpartition("@")[2]
+        known = {"messageId": entry.message_id, "recipient": entry.recipient, "sender": author}
+        more = {"receivingDomain": entry.recipient.rpartition("@")[2]}
+        self.state.log(domain, "outboundrelayed", {**known, **more, **data})

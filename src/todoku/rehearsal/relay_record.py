@@ -82,6 +82,7 @@ class Relayed:
     tls: bool
     tls_verified: bool
     tries: int
+    author: str  # first address of From
 
 
 def _list() -> deque[object]:

@@ -159,7 +159,9 @@ class RelaySession(Session):
         if not self.state.is_approved(address, self.user):
             self.state.failed(self.peer.ip)
             named = f" {address}" if address else ""
-            return Reply.of(f"535 Authorization failed: Envelope From address{named} not authorized")
+            reply = Reply.of(f"535 Authorization failed: Envelope From address{named} not authorized")
+            self._log(address, reply, errorType="Authorization failure")
+            return reply
         return OK
 
     async def rcpt(self, address: str, parameters: dict[str, str]) -> Reply:
@@ -172,6 +174,8 @@ class RelaySession(Session):
         # rejected". Suppressed recipients count too (not published).
         refusal = self.state.reserve(1)
         if refusal:
+            kind = "Daily Limit reached" if "per day" in refusal else "Sender Rate Limit reached"
+            self._log(self.sender or "", Reply.of(refusal), recipient=address, errorType=kind)
             return Reply.of(refusal)
         self.reserved += 1
         if self.state.is_suppressed(address):
@@ -189,7 +193,9 @@ class RelaySession(Session):
         for author in authors:
             if not self.state.is_approved(author, self.user):
                 self.state.failed(self.peer.ip)
-                return Reply.of(f"535 Authorization failed: address {author} not authorized")
+                reply = Reply.of(f"535 Authorization failed: address {author} not authorized")
+                self._log(author, reply, errorType="Authorization failure")
+                return reply
         count = len(self.recipients) + len(self.suppressed)
         more = count * (self.state.chunks(len(content)) - 1)
         refusal = self.state.reserve(more)
@@ -221,7 +227,24 @@ class RelaySession(Session):
                 size,
             )
         )
+        self._log_accepted(author, ready)
         return OK
+
+    def _log_accepted(self, author: str, message: Message) -> None:
+        """One record for each recipient; here the Message-ID goes without its brackets (not published)."""
+        message_id = message.values("Message-id")[0].decode("utf-8", "replace").strip("<>")
+        for recipient in self.recipients:
+            reply = Reply.of(f"250 2.1.5 {recipient} and options Ok")
+            self._log(author, reply, recipient=recipient, messageId=message_id)
+        for recipient in self.suppressed:
+            reply = Reply.of(f"254 4.7.1 Suppression for user {self.user} to {recipient}")
+            more = {"recipient": recipient, "messageId": message_id, "errorType": "Recipient suppressed"}
+            self._log(author, reply, **more)
+
+    def _log(self, author: str, reply: Reply, **more: str) -> None:
+        """The category outboundaccepted. "Reset" and "Disconnected" are not logged here: no message is in them."""
+        data: dict[str, object] = {"action": "accept", "sender": author, "smtpStatus": reply.text, **more}
+        self.state.log(author.rpartition("@")[2], "outboundaccepted", data)
 
     # -- what the engine refuses, in the relay's words
 

@@ -82,6 +82,8 @@ class RelayState:
     return_paths: dict[str, str] = field(default_factory=dict)  # domain -> its active return path of its own
     # Whether policies let a user (OCID) send as an approved sender.
     permits: Callable[[str, str], bool] = lambda _user, _sender: True
+    # Where the service logs what it does: email domain, category, the record's data.
+    log: Callable[[str, str, dict[str, object]], None] = lambda _domain, _category, _data: None
     senders: dict[str, float] = field(default_factory=dict)  # as approved -> when
     minute: Window = field(default_factory=lambda: Window(MINUTE))
     day: Window = field(default_factory=lambda: Window(DAY))

@@ -125,6 +125,7 @@ KEYS: Mapping[str, Callable[[Any, str], Any]] = {
     "senders": _addresses,
     "limits": _limits,
     "down": _truth,
+    "complain": _addresses,
 }
 
 
@@ -158,6 +159,11 @@ async def change(relay: Relay, wanted: Any, cloud: Cloud | None = None) -> None:
         relay.state.limits = dataclasses.replace(relay.state.limits, **values["limits"])
     if "down" in values:
         await relay.set_down(values["down"])
+    for address in values.get("complain", ()):
+        try:
+            relay.outbox.complain(address)
+        except ValueError as problem:
+            raise BadRequest(str(problem)) from problem
     if cloud:
         await switches.change(cloud, values)
 

@@ -19,7 +19,7 @@ from todoku.rehearsal.relay_state import RelayState
 from todoku.rehearsal.smtp_session import Listen
 from todoku.settings.regions import REGIONS
 
-from . import dns_service, email_control, identity, scim
+from . import dns_service, email_control, identity, logging_service, scim
 from .api import Call, Principal, Route
 from .clock import Clock
 from .dispatch import Dispatcher
@@ -34,6 +34,7 @@ from .identity_credentials import Credentials
 from .identity_domains import IdentityDomains
 from .identity_read import Reading
 from .instance import Instance
+from .logging_service import LoggingService
 from .publishing import Publish, Publisher
 from .tenancy import Tenancy
 
@@ -57,7 +58,7 @@ def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
     for region in plan.cloud_regions:
         domain = REGIONS[region].realm_domain
         names += [f"ctrl.email.{region}.oci.{domain}", f"cell0.submit.email.{region}.oci.{domain}"]
-        names += [f"identity.{region}.oci.{domain}", f"dns.{region}.oci.{domain}"]
+        names += [f"{service}.{region}.oci.{domain}" for service in ("identity", "dns", "logging")]
         # dns-lexicon and older SDKs leave "oci" out.
         names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns")]
     return (*names, "*.identity.oraclecloud.com")
@@ -88,6 +89,11 @@ class Cloud:
         for name in cloud.zones:
             self.dns.hand_over(name, cloud.compartment)
         self.email = {region: EmailState(self.clock, self.timing) for region in plan.cloud_regions}
+        self.logging = {
+            region: LoggingService(region, state, self.tenancy, self.timing)
+            for region, state in self.email.items()
+        }
+        relay.log = self.logging[plan.region].write
         self.dispatcher = Dispatcher(
             self._services(), self.tenancy, self.instance, self.clock, self.regions, self.settle, latency_ms
         )
@@ -113,6 +119,8 @@ class Cloud:
             services[scim.BASE, region] = people  # not regional: the address tells the domain
             services[dns_service.BASE, region] = self.dns.routes()
             services[email_control.BASE, region] = self._email_routes(region, relay)
+            services[logging_service.MANAGEMENT, region] = self.logging[region].management_routes()
+            services[logging_service.SEARCH, region] = self.logging[region].search_routes()
         return services
 
     def _email_routes(self, region: str, relay: RelayState) -> list[Route]:

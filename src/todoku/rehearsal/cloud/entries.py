@@ -29,6 +29,7 @@ class Timing:
     dkim_activation_s: float = 0.5
     return_path_activation_s: float = 0.5
     policy_propagation_s: float = 0.0
+    log_delay_s: float = 0.0
 
 
 def ocid(kind: str, region: str = "") -> str:

@@ -31,19 +31,23 @@ _IAM = (
     "domains",
 )
 # The policy page lists what is in email-family, and DKIM is not among it: it has to be granted by itself.
-FAMILIES: Mapping[str, tuple[str, ...]] = {"email-family": _EMAIL, "dns": _DNS}
+_LOGGING = ("log-groups", "log-content")
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "email-family": _EMAIL,
+    "dns": _DNS,
+    "logging-family": _LOGGING,
+}
 # In the family by their permissions, but the page names no type of their own that a statement could use.
 _UNNAMED = frozenset(("email-return-paths", "email-configuration"))
 # Types that other services have; a policy may well name them, and nothing here asks for them.
 _OTHERS = (
-    "log-groups",
-    "log-content",
     "ons-family",
     "loganalytics-features-family",
     "metrics",
-    "logging-family",
 )
-TYPES = frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *FAMILIES, *_OTHERS, "all-resources")) - _UNNAMED
+TYPES = (
+    frozenset((*_EMAIL, "dkims", *_DNS, *_IAM, *_LOGGING, *FAMILIES, *_OTHERS, "all-resources")) - _UNNAMED
+)
 
 _STATEMENT = re.compile(
     r"allow\s+(?P<subject>group|dynamic-group|any-user)(?P<names>\s+.*?)?\s+to\s+"
