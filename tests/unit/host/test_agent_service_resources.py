@@ -37,11 +37,13 @@ def starter(manager: ServiceManager, *, code_is_open: bool) -> list[str]:
     return file.file.content.splitlines()
 
 
-def test_systemd_starts_it_as_its_own_user_who_may_read_the_journal_and_nothing_else() -> None:
+def test_systemd_starts_it_as_its_own_user_who_may_read_the_journal_and_the_queue_and_nothing_else() -> None:
     lines = starter("systemd", code_is_open=True)
-    assert {"User=todoku-agent", "SupplementaryGroups=systemd-journal", "CapabilityBoundingSet="} <= set(
-        lines
-    )
+    assert {
+        "User=todoku-agent",
+        "SupplementaryGroups=systemd-journal postdrop",
+        "CapabilityBoundingSet=",
+    } <= set(lines)
     assert "ReadWritePaths=/var/lib/todoku/ledger /var/lib/todoku/exchange" in lines
     (command,) = (line for line in lines if line.startswith("ExecStart="))
     assert "--log" not in command
@@ -80,6 +82,7 @@ def test_only_the_agent_reads_the_ledger_and_only_gate_and_agent_what_they_tell_
     assert folders == {
         "/var/lib/todoku/ledger": (0o750, "todoku-agent", "todoku-agent"),
         "/var/lib/todoku/exchange": (0o2770, "todoku-gate", "todoku-agent"),
+        "/var/lib/todoku/alarms": (0o2750, "root", "todoku-agent"),
     }
     (user,) = (one for one in wanted if isinstance(one, User))
     assert user.group == "todoku-agent"
