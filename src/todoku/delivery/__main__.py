@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import alarms, decisions, notices, opener, privileges, suppressions, watch
+from todoku.delivery import alarms, decisions, health, notices, opener, privileges, suppressions, watch
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
 from todoku.delivery.maillog import MailLog
+from todoku.delivery.metrics import Figures, Server
 from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.record import Recorder
 from todoku.delivery.relay_log import RelayLogSource
@@ -135,11 +136,33 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
+    agent.add(Task("telling how it is", _OFTEN, lambda: health.write(agent.health(), options.health)))
+    figures = Figures(
+        engine,
+        settings,
+        agent.health,
+        lambda: dict(recorder.replies),
+        lambda: [each.name for each in look_around.found],
+    )
+    served = _serve(settings, figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _caught, _frame: agent.stop())
     log.info("reading %s", files.name if files is not None else "the journal")
     agent.run()
+    if served is not None:
+        served.close()
     return 0
+
+
+def _serve(settings: Settings, figures: Figures) -> Server | None:
+    """Mail does not depend on it: what cannot be served is told, and the agent works all the same."""
+    if settings.metrics is None:
+        return None
+    try:
+        return Server(str(settings.metrics.address), settings.metrics.port, figures)
+    except OSError as error:
+        log.error("no figures at %s port %d: %s", settings.metrics.address, settings.metrics.port, error)
+        return None
 
 
 def _sources(recorder: Recorder, files: LogFiles | None, options: argparse.Namespace) -> list[Source]:
@@ -196,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--alarms", type=Path, default=alarms.FOLDER, help="what others report to be wrong (%(default)s)"
+    )
+    parser.add_argument(
+        "--health", type=Path, default=health.FILE, help="where to tell how the agent is (%(default)s)"
     )
     parser.add_argument("--pid-file", type=Path, help="where to write the number of the parent process")
     return parser

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine, select
@@ -41,11 +41,13 @@ class Watch:
     queue: Callable[[], list[Waiting]] = queue.waiting
     certificate_ends: Callable[[], float | None] = machine.certificate_ends
     elapsed: Callable[[], float] = time.monotonic
+    found: list[alarms.Alarm] = field(default_factory=list)  # by the last look
     _asked: float = float("-inf")  # for the certificate
     _ends: float | None = None
 
     def __call__(self) -> None:
-        self.postmaster.tell(conditions.alarms(self.look()))
+        self.found = conditions.alarms(self.look())
+        self.postmaster.tell(self.found)
 
     def look(self) -> Seen:
         now = time.time()

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.metrics import Metrics
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
 from todoku.settings.values import (
@@ -283,6 +284,7 @@ class Settings(Frozen):
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
+    metrics: Metrics | None = Field(None, description="Figures for a monitoring system.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     devices: tuple[Device, ...] = Field(
