@@ -136,7 +136,8 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
-    agent.add(Task("telling how it is", _OFTEN, lambda: health.write(agent.health(), options.health)))
+    told = health.Told(options.health)
+    agent.add(Task("telling how it is", _OFTEN, lambda: told.tell(agent.health())))
     figures = Figures(
         engine,
         settings,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 FILE = Path("/var/lib/todoku/ledger/agent.json")
 STALE = 60.0  # seconds after which an agent that says nothing does nothing
-_LARGEST = 65_536  # bytes
+_SIZE = 4096  # bytes: one page, which is written at once
+_LONGEST = 500  # characters of an error; each may take six in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,22 @@ class Health:
     passed_over: int = 0
 
 
-def write(health: Health, file: Path = FILE) -> None:
-    """Raises OSError."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(health)))
-    fresh.replace(file)
+class Told:
+    """The file, open from the start and always of the same size: on a full disk there is still room for it."""
+
+    def __init__(self, file: Path = FILE) -> None:
+        """Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._number = os.open(file, flags, 0o600)
+        os.posix_fallocate(self._number, 0, _SIZE)
+
+    def tell(self, health: Health) -> None:
+        """Raises OSError."""
+        said = json.dumps(asdict(replace(health, error=health.error[:_LONGEST])))
+        os.pwrite(self._number, said.encode().ljust(_SIZE)[:_SIZE], 0)
+
+    def close(self) -> None:
+        os.close(self._number)
 
 
 def read(file: Path = FILE) -> Health | None:
@@ -47,7 +59,7 @@ def read(file: Path = FILE) -> Health | None:
         with open(number, "rb") as opened:  # noqa: PTH123 - a number, and not a path
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 return None
-            said = json.loads(opened.read(_LARGEST))
+            said = json.loads(opened.read(_SIZE))
         since = said["since"]
         return Health(
             float(said["time"]),

@@ -274,8 +274,16 @@ def _until(what: Any, seconds: float = 30) -> None:
 def test_how_it_is_can_be_read_by_others(tmp_path: Path) -> None:
     file = tmp_path / "agent.json"
     said = health.Health(T, "the disk is full", T - 5, 12.5, 3, 1)
-    health.write(said, file)
+    told = health.Told(file)
+    told.tell(health.Health(T, "x" * 5000 + "\N{SNOWMAN}" * 900))
+    assert (health.read(file) or said).error == "x" * 500
+    told.tell(said)
     assert health.read(file) == said
+    assert file.stat().st_size == 4096
+    again = health.Told(file)
+    assert health.read(file) == said
+    again.close()
+    told.close()
 
 
 @pytest.mark.parametrize(
@@ -288,7 +296,10 @@ def test_what_is_in_the_file_is_believed_in_its_form_only(tmp_path: Path, conten
 
 
 def test_no_link_and_no_pipe_is_followed(tmp_path: Path) -> None:
-    health.write(health.Health(T), tmp_path / "real")
+    told = health.Told(tmp_path / "real")
+    told.tell(health.Health(T))
+    told.close()
+    assert health.read(tmp_path / "real") is not None
     (tmp_path / "link").symlink_to(tmp_path / "real")
     os.mkfifo(tmp_path / "pipe")
     assert health.read(tmp_path / "link") is None
