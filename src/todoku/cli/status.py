@@ -5,37 +5,41 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from todoku.cli import ledger_parts
-from todoku.cli.context import DONE, FAILED, Context, print_json
+from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
 from todoku.cli.ledger_parts import span
 from todoku.cli.people import Json, refuse, say
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from todoku.delivery.alarms import Alarm
     from todoku.delivery.conditions import Seen, Usage
+    from todoku.delivery.health import Health
     from todoku.settings import Settings
+AGENT_NAME = "todoku-agent"
+_BEHIND = 10.0  # seconds
 
 
 def status(ctx: typer.Context, as_json: Json = False) -> None:
     """Show whether mail flows: services, queue, the relay's plan, disks, certificate. Exit code 1: an alarm."""
     context: Context = ctx.obj
     settings = context.settings()
-    with ledger_parts.opened(ctx, "looking at the state of mail", as_json=as_json) as engine:
-        from todoku.delivery.conditions import alarms
+    require_root("looking at the state of mail")
+    from todoku.delivery import health
+    from todoku.delivery.conditions import alarms
 
-        try:
-            seen, counts = _look(settings, engine)
-        except OSError as error:
-            refuse(f"the queue cannot be looked at: {error}", FAILED, as_json=as_json)
-    found = alarms(seen)
+    counted, problems = _counted(settings)
+    try:
+        seen = _look(settings, counted)
+    except OSError as error:
+        refuse(f"the queue cannot be looked at: {error}", FAILED, as_json=as_json)
+    agent = health.read()
+    counts = counted.states
+    found = [*alarms(seen), *problems, *_of_the_agent(agent, seen)]
     if as_json:
         shown = {
             "services": seen.services,
@@ -45,38 +49,85 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
             "certificate_ends": seen.certificate_ends,
             "last_read": seen.last_read,
             "last_day": counts,
+            "agent": asdict(agent) if agent else None,
         }
         print_json({"ok": not found, "alarms": [asdict(each) for each in found], **shown})
     else:
         _show(seen, counts, found)
+        if agent is not None and agent.lag > _BEHIND:
+            say(f"The ledger is {span(agent.lag)} behind the log.")
     raise SystemExit(FAILED if found else DONE)
 
 
-def _look(settings: Settings, engine: Engine) -> tuple[Seen, dict[str, int]]:
-    from todoku.delivery import machine, stats
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the ledger says: how many recipients of the last day are in each state, and when it last heard of any."""
+
+    states: dict[str, int]
+    last: float | None
+
+
+def _counted(settings: Settings) -> tuple[_Counted, list[Alarm]]:
+    """Without the ledger there is still much to see."""
+    from todoku.delivery import stats
+    from todoku.delivery.alarms import Alarm
+    from todoku.store import StoreError, ledger
+
+    counts: dict[str, int] = {}
+    try:
+        engine = ledger.open(ledger.Place(settings.ledger.database or str(ledger.FILE)))
+        for each in stats.count(engine, "day", time.time() - stats.DAY):
+            for state, number in each.states.items():
+                counts[state] = counts.get(state, 0) + number
+        return _Counted(counts, stats.latest(engine)), []
+    except StoreError as error:
+        advice = "mail flows without it; what happens meanwhile is read from the log once it is back"
+        return _Counted({}, None), [Alarm("ledger:unreadable", str(error), advice)]
+
+
+def _of_the_agent(agent: Health | None, seen: Seen) -> list[Alarm]:
+    """What the agent itself says is wrong with the ledger."""
+    from todoku.delivery.alarms import Alarm
+    from todoku.delivery.health import STALE
+
+    found = []
+    if agent is None:
+        return []  # that it does not run is an alarm of its own
+    if agent.error:
+        lasts = span(seen.now - (agent.since or agent.time))
+        said = f"for {lasts} the agent could write nothing into the ledger: {agent.error}"
+        found.append(
+            Alarm("ledger:unwritable", said, "nothing is lost: it goes on by itself once that is over")
+        )
+    if seen.services.get(AGENT_NAME) and seen.now - agent.time > STALE:
+        said = f"the agent has said nothing for {span(seen.now - agent.time)}"
+        found.append(Alarm("agent:stuck", said, "look into its log, and start it again"))
+    if agent.passed_over:
+        said = f"the ledger did not take {agent.passed_over} lines of the log"
+        found.append(Alarm("ledger:passed-over", said, "the agent's log has them; please report it"))
+    return found
+
+
+def _look(settings: Settings, counted: _Counted) -> Seen:
+    from todoku.delivery import machine
     from todoku.delivery.alarms import reported
     from todoku.delivery.conditions import Seen
     from todoku.delivery.queue import waiting
     from todoku.delivery.states import State
 
     now = time.time()
-    counts: dict[str, int] = {}
-    for each in stats.count(engine, "day", now - stats.DAY):
-        for state, number in each.states.items():
-            counts[state] = counts.get(state, 0) + number
-    seen = Seen(
+    return Seen(
         now=now,
         queue=waiting(),
         services=_services(),
         usage=_usage(settings, now),
         disks=machine.disks(),
         certificate_ends=_certificate_ends(settings),
-        last_read=stats.latest(engine),
-        suppressed=counts.get(State.SUPPRESSED, 0),
-        complained=counts.get(State.COMPLAINED, 0),
+        last_read=counted.last,
+        suppressed=counted.states.get(State.SUPPRESSED, 0),
+        complained=counted.states.get(State.COMPLAINED, 0),
         reported=reported(),
     )
-    return seen, counts
 
 
 def _services() -> dict[str, bool]:

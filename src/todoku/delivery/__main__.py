@@ -17,6 +17,7 @@ from todoku.delivery import (
     alarms,
     decisions,
     guessing_server,
+    health,
     notices,
     opener,
     privileges,
@@ -28,6 +29,7 @@ from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
 from todoku.delivery.guessing import Guesses
 from todoku.delivery.maillog import MailLog
+from todoku.delivery.metrics import Figures, Server
 from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.record import Recorder
 from todoku.delivery.relay_log import RelayLogSource
@@ -41,8 +43,9 @@ from todoku.store import StoreError, ledger
 log = logging.getLogger("todoku.agent")
 
 USER = "todoku-agent"
-# Where there is a journal, its readers are this group.
-_GROUPS = ("systemd-journal",)
+# Where there is a journal, its readers are the one; who is in the other may ask Postfix what is in the queue. Everybody
+# may do that by postqueue(1) itself, but not without a way to more rights.
+_GROUPS = ("systemd-journal", "postdrop")
 _HOUR = 3600.0
 _OFTEN = 2.0
 
@@ -147,11 +150,34 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
+    told = health.Told(options.health)
+    agent.add(Task("telling how it is", _OFTEN, lambda: told.tell(agent.health())))
+    figures = Figures(
+        engine,
+        settings,
+        agent.health,
+        lambda: dict(recorder.replies),
+        lambda: [each.name for each in look_around.found],
+    )
+    served = _serve(settings, figures)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _caught, _frame: agent.stop())
     log.info("reading %s", files.name if files is not None else "the journal")
     agent.run()
+    if served is not None:
+        served.close()
     return 0
+
+
+def _serve(settings: Settings, figures: Figures) -> Server | None:
+    """Mail does not depend on it: what cannot be served is told, and the agent works all the same."""
+    if settings.metrics is None:
+        return None
+    try:
+        return Server(str(settings.metrics.address), settings.metrics.port, figures)
+    except OSError as error:
+        log.error("no figures at %s port %d: %s", settings.metrics.address, settings.metrics.port, error)
+        return None
 
 
 def _sources(recorder: Recorder, files: LogFiles | None, options: argparse.Namespace) -> list[Source]:
@@ -208,6 +234,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--alarms", type=Path, default=alarms.FOLDER, help="what others report to be wrong (%(default)s)"
+    )
+    parser.add_argument(
+        "--health", type=Path, default=health.FILE, help="where to tell how the agent is (%(default)s)"
     )
     parser.add_argument("--pid-file", type=Path, help="where to write the number of the parent process")
     return parser

@@ -19,7 +19,7 @@ _DISK = 0.10  # share of a file system that should be free
 _CERTIFICATE = 14 * DAY  # seconds that a certificate should still be valid
 _RESTART = 20.0  # seconds for which a service may be away without an alarm
 # An alarm that waits for one message to be tried again is over with it; a share of something comes and goes.
-_SOON, _SLOWLY = 20.0, HOUR
+_SOON, _SLOWLY = 10.0, HOUR
 # What the relay says, as Postfix passes it on (host.postfix.tables.relay_reply).
 _PASSWORD = re.compile(
     r"SASL authentication failed(?!.* said: 4)|[Aa]uthentication (credentials invalid|required)"

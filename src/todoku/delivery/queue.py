@@ -24,7 +24,7 @@ _MEANINGS = (
     (r"said: 535|SASL authentication failed(?!.* said: 4)|[Aa]uthentication required",
      "the relay refuses our password: run `todoku credential rotate`"),
     (r"421|Too many connections", "the relay is busy; it is tried again by itself"),
-    (r"said: 45", "the relay has trouble of its own; it is tried again by itself"),
+    (r"(said|to me): 45", "the relay has trouble of its own; it is tried again by itself"),
     (r"certificate|not trusted|Cannot start TLS|TLS is required", "the relay did not prove its name"),
     (r"connect to |Connection (refused|timed out)", "the relay cannot be reached"),
     (r"Host or domain name not found|Name service error", "the relay's name is not found: the DNS does not answer"),

@@ -4,6 +4,9 @@ with how far was read. So nothing is in it twice, and nothing is missing, whenev
 
 from __future__ import annotations
 
+import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +30,14 @@ from todoku.delivery.entries import (
 )
 from todoku.delivery.rows import MessageRow, Row, Rows
 from todoku.delivery.states import State
-from todoku.store import ledger
+from todoku.store import StoreError, ledger
 from todoku.store import ledger_schema as schema
+
+log = logging.getLogger("todoku.agent")
 
 # Postfix tries again after as long as a message has been waiting, between these (qmgr(8), main.cf), in seconds.
 _BACKOFF = (60.0, 1800.0)
+_REPLY = re.compile(r"(?:^|said: |to me: )([245]\d\d)\b")
 _OF_REASON = {
     "HARDBOUNCE": State.BOUNCED,
     "SOFTBOUNCE": State.BOUNCED,
@@ -56,6 +62,10 @@ class Changed:
 Listener = Callable[[Connection, Sequence[Changed]], None]
 
 
+class _Undo(Exception):
+    """It could be done."""
+
+
 class Recorder:
     """Writes the ledger. There must be only one at a time."""
 
@@ -65,6 +75,7 @@ class Recorder:
         self._rows = Rows()
         self._changes: list[Changed] = []
         self._connection: Connection | None = None  # of the transaction
+        self.replies: Counter[str] = Counter()  # of the relay, by their code; "" where it said nothing
 
     def position(self, source: str) -> str | None:
         """How far that source has been read, in its own words. Raises `StoreError`."""
@@ -73,7 +84,30 @@ class Recorder:
             found = connection.execute(query).scalar()
         return None if found is None else str(found)
 
-    def record(self, entries: Sequence[Entry], positions: Mapping[str, str] = {}) -> None:
+    def works(self) -> bool:
+        """Whether the ledger can be written to at all."""
+        nothing = delete(schema.checkpoint).where(schema.checkpoint.c.source == "")
+        try:
+            with ledger.write(self._engine) as connection:
+                connection.execute(nothing)
+        except StoreError:
+            return False
+        return True
+
+    def takes(self, entries: Sequence[Entry]) -> bool:
+        """Whether `record` would do it: it is done, and undone."""
+        try:
+            self.record(entries, _undo=True)
+        except _Undo:
+            return True
+        except Exception:
+            log.debug("not taken", exc_info=True)
+            return False
+        return True
+
+    def record(
+        self, entries: Sequence[Entry], positions: Mapping[str, str] = {}, *, _undo: bool = False
+    ) -> None:
         """All of it, or on an error nothing. Raises `StoreError`."""
         try:
             with ledger.write(self._engine) as connection:
@@ -85,12 +119,16 @@ class Recorder:
                 if self._listener is not None and self._changes:
                     self._listener(connection, self._changes)
                 _keep(connection, positions)
+                if _undo:
+                    raise _Undo
         except BaseException:
             self._rows = Rows()  # what is in memory is not what is in the ledger
             raise
         finally:
             self._changes, self._connection = [], None
         self._rows.written()
+        relayed_to = (each for each in entries if isinstance(each, Attempt) and each.service.endswith("smtp"))
+        self.replies.update(_code(each.words) for each in relayed_to)
         if len(self._rows.open) > _MOST_OPEN:
             self._rows = Rows()
 
@@ -241,6 +279,12 @@ class Recorder:
                 recipient.set("words", words)
             self._changes.append(Changed(message, recipient, before, now, moment, host))
         return recipient
+
+
+def _code(words: str) -> str:
+    """Of the reply in these words, which may be quoted in Postfix' own ("host X said: 455 ...")."""
+    found = _REPLY.search(words)
+    return found[1] if found else ""
 
 
 def _replaced(message: MessageRow, address: str) -> None:

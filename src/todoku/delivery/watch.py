@@ -1,19 +1,19 @@
 """The agent looks from time to time whether all is well, and has the postmaster told of what is not.
 
-It has no rights: what waits it knows from the ledger, as `status`, which is root, knows it from the queue itself. What
-is used of the relay's plan the gate counts, and tells (`gate.rules.spending`).
+What is used of the relay's plan the gate counts, and tells (`gate.rules.spending`).
 """
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine, select
 
-from todoku.delivery import alarms, conditions, machine, states
+from todoku.delivery import alarms, conditions, machine, queue, states
 from todoku.delivery.conditions import DAY, HOUR, Seen
 from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.queue import Waiting
@@ -38,19 +38,22 @@ class Watch:
     postmaster: Postmaster
     folder: Path = alarms.FOLDER
     proc: Path = Path("/proc")
+    queue: Callable[[], list[Waiting]] = queue.waiting
     certificate_ends: Callable[[], float | None] = machine.certificate_ends
     elapsed: Callable[[], float] = time.monotonic
+    found: list[alarms.Alarm] = field(default_factory=list)  # by the last look
     _asked: float = float("-inf")  # for the certificate
     _ends: float | None = None
 
     def __call__(self) -> None:
-        self.postmaster.tell(conditions.alarms(self.look()))
+        self.found = conditions.alarms(self.look())
+        self.postmaster.tell(self.found)
 
     def look(self) -> Seen:
         now = time.time()
         return Seen(
             now=now,
-            queue=waiting(self.engine, now),
+            queue=self._waiting(now),
             services=self._services(),
             usage=(),
             disks=machine.disks(),
@@ -58,6 +61,17 @@ class Watch:
             last_read=None,
             reported=alarms.reported(self.folder),
         )
+
+    def _waiting(self, now: float) -> list[Waiting]:
+        """Postfix is asked only when there may be something. It knows better than the ledger, which does not hear of
+        what somebody deletes; but not while it is down."""
+        listed = waiting(self.engine, now)
+        if not listed:
+            return []
+        try:
+            return self.queue()
+        except (OSError, subprocess.SubprocessError):
+            return listed
 
     def _services(self) -> dict[str, bool]:
         wanted = _SERVICES | (_SCANNER if self.settings.gate.malware == "clamav" else {})

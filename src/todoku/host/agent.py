@@ -173,7 +173,7 @@ def _unit(facts: Facts, program: gate.Program) -> str:
         USER,
         program.config,
         code_is_open=program.code_is_open,
-        more="SupplementaryGroups=systemd-journal",
+        more="SupplementaryGroups=systemd-journal postdrop",
     )
     command = own_services.unit_command(_command(facts, program))
     return _UNIT.format(command=command, folders=f"{STATE} {EXCHANGE}", confined=confined)

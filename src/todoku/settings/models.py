@@ -16,6 +16,7 @@ from todoku.settings import values
 from todoku.settings.base import Frozen
 from todoku.settings.campaign import Campaign
 from todoku.settings.firewall import Firewall
+from todoku.settings.metrics import Metrics
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
 from todoku.settings.protect import Protect
@@ -287,6 +288,7 @@ class Settings(Frozen):
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
     protect: Protect = Field(Protect(), description="What becomes of attachments that leave.")
+    metrics: Metrics | None = Field(None, description="Figures for a monitoring system.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
     campaign: Campaign | None = Field(
         None,

@@ -225,7 +225,8 @@ def _advice(place: Place) -> str:
 def _engine(place: Place) -> Engine:
     url = place.url()
     if place.file is None:
-        options: dict[str, Any] = {}
+        # A server that was away in between is no error, and one that does not answer is none for ever.
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout": _WAIT_SECONDS}}
     else:
         options = {
             "poolclass": NullPool,

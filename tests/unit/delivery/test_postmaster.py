@@ -23,7 +23,9 @@ from todoku.delivery import alarms, machine, notices, watch
 from todoku.delivery.alarms import Alarm
 from todoku.delivery.entries import Attempt, Removed, Told
 from todoku.delivery.postmaster import Postmaster
+from todoku.delivery.queue import Waiting
 from todoku.delivery.record import Recorder
+from todoku.delivery.watch import waiting
 from todoku.host.certificate import inspect, self_signed
 from todoku.store import StoreError, ledger
 from todoku.store import ledger_schema as schema
@@ -189,12 +191,26 @@ def test_the_agent_sees_what_waits_in_the_ledger_and_what_others_report(
     for process, name in (("1", "master"), ("2", "dovecot"), ("3", "todoku-gate"), ("x", "")):
         (tmp_path / "proc" / process).mkdir(parents=True)
         (tmp_path / "proc" / process / "stat").write_text(f"{process} ({name}) S 1 1")
-    look = looking(engine, tmp_path, certificate_ends=lambda: now + 100 * 86_400)
+    listed = waiting(engine, now)
+    real: list[Waiting | OSError] = [OSError("postqueue -j: the mail system is down")]
+
+    def queue() -> list[Waiting]:
+        for each in real:
+            if isinstance(each, OSError):
+                raise each
+        return [each for each in real if isinstance(each, Waiting)]
+
+    look = looking(engine, tmp_path, certificate_ends=lambda: now + 100 * 86_400, queue=queue)
     look()
     (letter,) = letters(engine)
     assert letter["Subject"].startswith("ALARM: the relay refuses the password, and a recipient waits: SASL")
     assert "(and 1 more)" in letter["Subject"]
-    recorder.record([Removed(now, "4aaaaaaaaaaaa")])  # somebody took it out of the queue
+    real[:] = listed
+    assert look.look().queue == listed
+    real.clear()
+    assert look.look().queue == []  # somebody deleted it, which is not in the log
+    real[:] = [OSError("is not asked")]
+    recorder.record([Removed(now, "4aaaaaaaaaaaa")])
     assert look.look().queue == []
     (tmp_path / "proc" / "3" / "stat").write_text("3 (todoku-gate) Z 1 1")  # dead, and not yet buried
     assert look.look().services == {"postfix": True, "dovecot": True, "todoku-gate": False}

@@ -225,6 +225,7 @@ def test_the_same_message_id_sent_twice_takes_two_records(engine: Engine) -> Non
     recorder = Recorder(engine)
     recorder.record([*sent("4a"), *sent("4b", at=T + 5)])
     recorder.record([record("r1")])
+    recorder.record([record("r1")])
     assert states(engine) == ["relayed", "accepted"]
     recorder.record([record("r2")])
     assert states(engine) == ["relayed", "relayed"]

@@ -37,11 +37,13 @@ def starter(manager: ServiceManager, *, code_is_open: bool) -> list[str]:
     return file.file.content.splitlines()
 
 
-def test_systemd_starts_it_as_its_own_user_who_may_read_the_journal_and_nothing_else() -> None:
+def test_systemd_starts_it_as_its_own_user_who_may_read_the_journal_and_the_queue_and_nothing_else() -> None:
     lines = starter("systemd", code_is_open=True)
-    assert {"User=todoku-agent", "SupplementaryGroups=systemd-journal", "CapabilityBoundingSet="} <= set(
-        lines
-    )
+    assert {
+        "User=todoku-agent",
+        "SupplementaryGroups=systemd-journal postdrop",
+        "CapabilityBoundingSet=",
+    } <= set(lines)
     assert "ReadWritePaths=/var/lib/todoku/ledger /var/lib/todoku/exchange" in lines
     (command,) = (line for line in lines if line.startswith("ExecStart="))
     assert "--log" not in command
