@@ -25,7 +25,7 @@ _EXPIRED, _WRONG_NAME = 10, 62  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNA
 
 
 def steps(settings: Settings, means: Means) -> list[Step]:
-    own = settings.tls.certificate is None
+    own = settings.tls.kind in ("self-signed", "own-ca")
     found = []
     for door in doors(settings, means):
         about = str(door.port)

@@ -90,6 +90,18 @@ RELAY_WATCH = Daemon(
     log="",
 )
 
+CERTIFICATES = Daemon(
+    name="todoku-certificates",
+    process="todoku-renew",
+    pid_file="/var/lib/todoku/certificates/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/certificates/pid"),
+        *("--name", "todoku-renew", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSeen:

@@ -14,11 +14,11 @@ from todoku.settings.models import (
     Gate,
     Limits,
     Settings,
-    Tls,
 )
 from todoku.settings.outside import Cloud, Dns, Relay, RelayPlan
 from todoku.settings.problems import Problem, SettingsError
 from todoku.settings.reading import DEFAULT_PATH, load, parse
+from todoku.settings.tls import Tls
 
 __all__ = [
     "DEFAULT_PATH",

@@ -50,7 +50,18 @@ _OTHERS = (
     "loganalytics-features-family",
     "metrics",
 )
-_NAMED = (*_EMAIL, "dkims", *_DNS, *_IAM, *_LOGGING, *_INSTANCES, *_NETWORK, *FAMILIES, *_OTHERS, "all-resources")
+_NAMED = (
+    *_EMAIL,
+    "dkims",
+    *_DNS,
+    *_IAM,
+    *_LOGGING,
+    *_INSTANCES,
+    *_NETWORK,
+    *FAMILIES,
+    *_OTHERS,
+    "all-resources",
+)
 TYPES = frozenset(_NAMED) - _UNNAMED
 
 _STATEMENT = re.compile(

@@ -1,0 +1,172 @@
+# A certificate ends, nobody notices, and one morning no mail program connects. Or it was renewed, and the daemons go on
+# showing the old one. Or the web server had to be stopped for it, and a port opened.
+
+from __future__ import annotations
+
+import imaplib
+import plistlib
+import smtplib
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.message
+import dns.query
+import pytest
+from conftest import CONFIG, World
+from cryptography import x509
+
+from todoku.host.served import certificate_at
+from todoku.rehearsal import authority
+
+STATE = Path("/run/todoku-rehearsal")
+MANAGED = Path("/etc/todoku/tls/certificate.pem")
+INTERNAL = "mx.hoge.internal"
+PORTS = (25, 465, 587, 993)
+TABLE = f"""
+[tls]
+mode = "acme"
+acme_directory = "{authority.DIRECTORY}"
+internal_name = "{INTERNAL}"
+"""
+
+
+class Pebble:
+    def __init__(self) -> None:
+        self.process = authority.start(STATE)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def pebble() -> Iterator[Pebble]:
+    running = Pebble()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def certified(the_world: World, pebble: Pebble) -> Iterator[World]:
+    """The world's host with a certificate of the public authority, and one of its own for an internal name."""
+    before = CONFIG.read_text()
+    CONFIG.write_text(before.replace("\n[tls]\n", TABLE))
+    outcome = the_world.apply()
+    assert {"certificate-authority", "certificate:internal", "acme-certificate"} <= set(outcome["changed"])
+    yield the_world
+    CONFIG.write_text(before)
+    the_world.apply()
+
+
+def trust(cafile: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(cafile) if cafile else None)
+
+
+def served(port: int, name: str, cafile: Path | None) -> x509.Certificate:
+    """What the port shows for the name, to a client that trusts these authorities and checks the name."""
+    return x509.load_der_x509_certificate(certificate_at(port, name, trust(cafile)))
+
+
+def test_a_public_authority_certifies_the_host_name_and_no_port_of_the_web_is_open(certified: World) -> None:
+    root = STATE / "authority/root.pem"
+    for port in PORTS:
+        assert "Pebble" in served(port, certified.hostname, root).issuer.rfc4514_string()
+    for port in (80, 443):
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection((certified.ip, port), 2)
+    # The challenge is gone from the DNS, and nobody but root reads the key.
+    query = dns.message.make_query(f"_acme-challenge.{certified.hostname}", "TXT")
+    assert dns.query.udp(query, "192.0.2.53", 5).answer == []
+    assert stat.S_IMODE(MANAGED.stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path("/var/lib/todoku/acme").stat().st_mode) == 0o700
+    assert certified.apply()["changed"] == []
+
+
+def test_a_renewal_cuts_no_connection_and_is_served_at_once(certified: World) -> None:
+    root = STATE / "authority/root.pem"
+    before = served(993, certified.hostname, root).serial_number
+    imap = imaplib.IMAP4_SSL(certified.hostname, 993, ssl_context=trust(root), timeout=20)
+    imap.login(certified.alice.login, certified.alice.password)
+    smtp = smtplib.SMTP_SSL(certified.hostname, 465, local_hostname="laptop", context=trust(root), timeout=20)
+    smtp.login(certified.alice.login, certified.alice.password)
+
+    renewed = certified.todoku("certificate", "renew", "--force")
+
+    assert renewed.returncode == 0, renewed.stdout + renewed.stderr
+    for port in PORTS:
+        assert served(port, certified.hostname, root).serial_number != before
+    assert imap.select("INBOX")[0] == "OK"
+    assert (
+        smtp.sendmail(
+            certified.alice.address, [certified.bob.address], "Subject: while renewing\r\n\r\ntext\r\n"
+        )
+        == {}
+    )
+    imap.logout()
+    smtp.quit()
+
+
+def test_a_renewal_that_fails_leaves_the_old_certificate_and_raises_an_alarm_until_it_works(
+    certified: World, pebble: Pebble
+) -> None:
+    root = STATE / "authority/root.pem"
+    before = MANAGED.read_bytes()
+    pebble.stop()
+
+    failed = certified.todoku("certificate", "renew", "--force")
+
+    assert failed.returncode == 1
+    assert "goes on being served" in failed.stdout and "acme.authority.example" in failed.stdout
+    assert MANAGED.read_bytes() == before
+    for port in PORTS:
+        served(port, certified.hostname, root)
+    status = certified.todoku("status")
+    assert "ALARM" in status.stdout and "acme.authority.example gave out no certificate" in status.stdout
+
+    pebble.process = authority.start(STATE)
+    # Its root is another one now, as its account is unknown: what a client meets after an authority's bad day.
+    again = certified.todoku("certificate", "renew", "--force")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "gave out no certificate" not in certified.todoku("status").stdout
+
+
+def test_the_internal_name_is_certified_by_our_own_authority(certified: World, tmp_path: Path) -> None:
+    root, profile = tmp_path / "root.crt", tmp_path / "alice.mobileconfig"
+    assert certified.todoku("ca", "export", str(root)).returncode == 0
+    for port in PORTS:
+        assert served(port, INTERNAL, root).subject.rfc4514_string() == f"CN={INTERNAL}"
+    # The root says nothing about the host name, and so does who trusts it.
+    with pytest.raises(ssl.SSLCertVerificationError):
+        served(993, certified.hostname, root)
+    assert INTERNAL in certified.todoku("ca", "show").stdout
+    key = Path("/var/lib/todoku/ca/root.key").stat()
+    assert (stat.S_IMODE(key.st_mode), key.st_uid) == (0o600, 0)
+    setup = certified.todoku("account", "setup", certified.alice.login, "--mobileconfig", str(profile))
+    assert setup.returncode == 0 and INTERNAL in setup.stdout
+    payloads = plistlib.loads(profile.read_bytes())["PayloadContent"]
+    trusted = next(each for each in payloads if each["PayloadType"] == "com.apple.security.root")
+    assert x509.load_der_x509_certificate(trusted["PayloadContent"]) == x509.load_pem_x509_certificate(
+        root.read_bytes()
+    )
+
+
+def test_a_certificate_of_files_that_somebody_else_renews_is_taken_in_by_the_next_round(
+    certified: World,
+) -> None:
+    # As another certbot, or a person, would put it there.
+    made = certified.todoku("certificate", "status")
+    assert made.returncode == 0, made.stdout
+    before = MANAGED.read_bytes()
+    root = STATE / "authority/root.pem"
+    from datetime import UTC, datetime
+
+    from todoku.host.certificate import self_signed
+
+    certificate, key = self_signed(certified.hostname, datetime.now(UTC))
+    MANAGED.write_bytes(key + certificate)
+    assert certified.todoku("certificate", "status").returncode == 1
+    MANAGED.write_bytes(before)
+    assert root.exists() and certified.todoku("certificate", "renew").returncode == 0
