@@ -26,6 +26,8 @@ from todoku.rehearsal.internet_plan import AUTHORITY
 STATE = Path("/run/todoku-rehearsal")
 MANAGED = Path("/etc/todoku/tls/certificate.pem")
 INTERNAL = "mx.hoge.internal"
+# As the timer's unit does it: root, without any of root's rights.
+LOCKED_UP = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
 PORTS = (25, 465, 587, 993)
 TABLE = f"""
 [tls]
@@ -48,7 +50,7 @@ def network() -> Iterator[Callable[[str], None]]:
     """Takes the authority off the Internet ("del"), and brings it back ("add")."""
 
     def change(how: str) -> None:
-        command = ["ip", "addr", how, f"{AUTHORITY}/32", "dev", "lo"]
+        command = ["ip", "route", how, "local", str(AUTHORITY), "dev", "lo", "table", "local"]
         subprocess.run(command, check=how == "add", capture_output=True)
 
     yield change
@@ -100,7 +102,10 @@ def test_a_renewal_cuts_no_connection_and_is_served_at_once(certified: World) ->
     smtp = smtplib.SMTP_SSL(certified.hostname, 465, local_hostname="laptop", context=trust(root), timeout=20)
     smtp.login(certified.alice.login, certified.alice.password)
 
-    renewed = certified.todoku("certificate", "renew", "--force")
+    renewed = subprocess.run(
+        [*LOCKED_UP, "todoku", "certificate", "renew", "--force"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
     assert renewed.returncode == 0, renewed.stdout + renewed.stderr
     for port in PORTS:
