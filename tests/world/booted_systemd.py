@@ -146,7 +146,7 @@ class Server(World):
         return ssl.create_default_context(cafile=self.certificate())
 
 
-def _take_the_servers_place(world: World) -> None:
+def take_the_servers_place(world: World) -> None:
     """The world's own server falls silent; its addresses are at the other end of a link."""
     for program in ("todoku-postfix", "todoku-dovecot", "todoku-gate"):
         subprocess.run(["supervisorctl", "stop", program], check=True, capture_output=True)
@@ -215,7 +215,7 @@ def _follow_the_readme(machine: Machine) -> None:
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     described = json.loads(Path(os.environ["TODOKU_WORLD"]).read_text())
     world = World(described)
-    _take_the_servers_place(world)
+    take_the_servers_place(world)
     _a_new_machine(world)
     machine = Machine()
     _follow_the_readme(machine)

@@ -120,6 +120,7 @@ def test_what_is_broken_in_the_dns_is_found_and_nothing_else(world: World) -> No
     assert "is for other regions of Oracle's" in wrong_region["seen"]
 
 
+@pytest.mark.slow  # Oracle's looks are waited for; tests/unit/check/test_check_cloud.py shows the same in memory
 def test_a_key_and_a_return_path_that_lead_elsewhere_are_found(world: World) -> None:
     tenancy = Tenancy(world)
     records = [(r.domain, r.rdata) for r in tenancy.records() if r.rtype == "CNAME"]

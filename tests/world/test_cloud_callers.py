@@ -41,6 +41,8 @@ def instances(tenancy: Tenancy, world: World) -> Iterator[str]:
         f"manage dkims in {where}",
         f"manage policies in {where}",
         f"manage dns in {where}",
+        f"manage log-groups in {where}",
+        f"read log-content in {where}",
         "inspect tenancies in tenancy",
         "manage users in tenancy",
         "manage groups in tenancy",

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import Account, World, wait
+from test_gate_service import PROGRAM, stopped, supervisorctl, wait_until_served
 
 from todoku.rehearsal.dialogue import Reply
 
@@ -179,6 +182,59 @@ def test_our_own_mail_through_an_alias_that_leads_outside_counts_and_has_the_rel
         assert "leaves through the relay, which takes 2,000,000" in " ".join(refused.text.split())
     finally:
         world.todoku("alias", "remove", team)
+
+
+@pytest.fixture
+def small_plan(world: World) -> Iterator[None]:
+    """A plan of 20 emails a day, of which nothing is used yet: the gate is started anew with it."""
+    from conftest import CONFIG
+
+    before = text = CONFIG.read_text()
+    for old in ("per_minute = 1000\n", "per_day = 50000\n"):
+        assert text.count(f"\n{old}") == 1
+        text = text.replace(f"\n{old}", f"\n{old.partition(' ')[0]} = 20\n")
+    supervisorctl("stop", PROGRAM)
+    wait(stopped, "the end of the gate")
+    for path in Path("/var/lib/todoku/gate").glob("limits.sqlite3*"):
+        path.unlink()
+    CONFIG.write_text(text)
+    supervisorctl("start", PROGRAM)
+    wait_until_served(world)
+    yield
+    CONFIG.write_text(before)
+    supervisorctl("restart", PROGRAM)
+    wait_until_served(world)
+
+
+def test_the_postmaster_is_told_when_the_relays_plan_is_near_its_end_and_nobody_exceeds_it(
+    world: World, account: Callable[[str], Account], small_plan: None
+) -> None:
+    paula, peter = account("paula"), account("peter")
+    near = "The plan of the relay has used 80 % of 20 emails in 24 hours"
+    full = "The plan of the relay has reached its limit of 20 emails in 24 hours"
+    assert send(world, paula, "plan 15", *several(world, 15)).code == 250
+    assert send(world, peter, "inside", world.bob.address).code == 250
+    world.read(world.bob, "inside")
+    assert world.count(world.alice, near) == 0
+    assert send(world, peter, "plan 16").code == 250
+    assert "used 16 of 20 emails in 24 hours" in world.read(world.alice, near).get_content()
+    assert send(world, paula, "plan 20", *several(world, 4)).code == 250
+    for account_ in (paula, peter):
+        held = send(world, account_, "plan 21")
+        assert held.code == 451, held
+        words = " ".join(held.text.split())
+        assert "the plan of the relay has 20 emails in 24 hours, and they are used up" in words
+        assert "(relay.plan.per_day in the settings)" in words
+        at = re.search(r"this message can be sent from (\S+ \S+) UTC on", words)
+        assert at, words
+        passes = datetime.strptime(at[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        assert timedelta(hours=23) < passes - datetime.now(UTC) < timedelta(hours=25)
+    notice = world.read(world.alice, full).get_content()
+    assert f"There is room again from {at[1]} UTC on" in notice
+    assert send(world, peter, "inside still", world.bob.address).code == 250
+    world.read(world.bob, "inside still")
+    assert (world.count(world.alice, near), world.count(world.alice, full)) == (1, 1)
+    assert all(arrived.message["Subject"] != "plan 21" for arrived in world.arrived())
 
 
 def test_the_postmaster_hears_that_mail_of_the_host_waits(world: World) -> None:

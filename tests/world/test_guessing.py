@@ -1,5 +1,5 @@
 # Complaint: "Somebody tries passwords all day." A stranger cannot even try; somebody inside is slowed down and then locked
-# out by the jail that deploy/fail2ban offers, while everybody else gets in.
+# out, by the agent whom Dovecot asks, and by the jail that deploy/fail2ban offers, while everybody else gets in.
 
 # ruff: noqa: E501 - lines of logs are as long as they are
 
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import OFFICE, World, wait
+from conftest import OFFICE, Account, World, wait
+
+from todoku.delivery.guessing_server import ADDRESS, KNOWN
 
 OFFERED = Path(__file__).parents[2] / "deploy/fail2ban"
 # In the world supervisord keeps the services, so there are files instead of the journal.
@@ -41,6 +43,32 @@ def guess(world: World, times: int, password: str) -> subprocess.CompletedProces
     return subprocess.run(
         [*OFFICE, "python", "-c", GUESS, *arguments], capture_output=True, text=True, timeout=90, check=False
     )
+
+
+GUESS_AT_ONCE = """
+import concurrent.futures, imaplib, ssl, sys
+host, login, *passwords = sys.argv[1:]
+def attempt(password):
+    imap = imaplib.IMAP4_SSL(host, 993, ssl_context=ssl._create_unverified_context(), timeout=20)
+    try:
+        imap.login(login, password)
+        return "IN"
+    except imaplib.IMAP4.error:
+        return "NO"
+    finally:
+        imap.shutdown()
+with concurrent.futures.ThreadPoolExecutor(12) as pool:
+    print(*pool.map(attempt, passwords))
+"""
+
+
+def try_from_the_office(world: World, account: Account, *passwords: str) -> list[str]:
+    """Every password at the same time, each in a connection of its own."""
+    arguments = [world.ip, account.login, *passwords]
+    return subprocess.run(
+        [*OFFICE, "python", "-c", GUESS_AT_ONCE, *arguments],
+        capture_output=True, text=True, timeout=90, check=True,
+    ).stdout.split()  # fmt: skip
 
 
 @pytest.fixture
@@ -119,3 +147,51 @@ def test_nobody_can_have_another_address_banned(world: World, tmp_path: Path) ->
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["192.168.77.2"] * 4
+
+
+def _forget() -> None:
+    """An agent that knows of no log-in and of no guess."""
+    subprocess.run(["supervisorctl", "stop", "todoku-agent"], check=True, capture_output=True)
+    KNOWN.unlink(missing_ok=True)
+
+
+def _start_agent() -> None:
+    subprocess.run(["supervisorctl", "start", "todoku-agent"], check=True, capture_output=True)
+    wait(_agent_answers, "the agent")
+
+
+def _agent_answers() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(ADDRESS) == 0
+
+
+# After the jail's tests, which would read these guesses in the logs.
+
+
+def test_who_guesses_an_account_is_locked_out_of_it_and_its_owner_is_not(world: World) -> None:
+    _forget()
+    try:
+        with world.imap(world.alice) as imap:  # log-ins go on while nobody counts
+            assert imap.noop()[0] == "OK"
+        _start_agent()
+        # Alice at her usual place, Bob at the office.
+        with world.imap(world.alice) as imap:
+            assert imap.noop()[0] == "OK"
+        assert try_from_the_office(world, world.bob, world.bob.password) == ["IN"]
+        assert try_from_the_office(world, world.alice, *(f"guess {n}" for n in range(12))) == ["NO"] * 12
+        # Now even the right one is refused there.
+        assert try_from_the_office(world, world.alice, world.alice.password) == ["NO"]
+        assert "may not log in from 192.168.77.2: too many wrong passwords (account)" in agent_log()
+        # Its owner gets in where she is, and the others where she is not.
+        with world.imap(world.alice) as imap, world.submission(world.alice) as smtp:
+            assert imap.noop()[0] == "OK"
+            assert smtp.say("NOOP").code == 250
+        assert try_from_the_office(world, world.bob, world.bob.password) == ["IN"]
+    finally:
+        _forget()
+        _start_agent()
+
+
+def agent_log() -> str:
+    tail = ["supervisorctl", "tail", "-20000", "todoku-agent"]
+    return subprocess.run(tail, capture_output=True, text=True, check=True).stdout

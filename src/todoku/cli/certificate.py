@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,15 +12,12 @@ from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
 
 if TYPE_CHECKING:
     from todoku.host.client import Host
-    from todoku.host.resource import HostResource
-    from todoku.settings import Settings
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="The server's certificates: their state, and new ones."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 _PATIENCE = 600.0  # seconds that a running `todoku apply` is waited for
-_SOURCE = "certificate"
 
 
 @app.command("renew")
@@ -34,13 +30,18 @@ def renew(
     as_json: Json = False,
 ) -> None:
     """Renew what is due, have it served, and look whether it is. A timer runs this twice a day."""
+    from todoku.cli import renewal
+
     require_root("`todoku certificate renew`")
     context: Context = ctx.obj
     settings = context.settings()
-    with ExitStack() as held:
-        _lock(held, as_json)
-        done, failed = _renew(settings, context.config, force=force)
-    _report(failed)
+    done: list[str] = []
+    failed: dict[str, str] = {}
+    if force or renewal.is_due(settings, context.config):
+        with ExitStack() as held:
+            _lock(held, as_json)
+            done, failed = renewal.renew(settings, context.config, force=force)
+    renewal.report(failed)
     if as_json:
         print_json({"ok": not failed, "done": done, "failed": failed})
     else:
@@ -99,56 +100,6 @@ def _lock(held: ExitStack, as_json: bool) -> None:
             time.sleep(1.0)
         else:
             return
-
-
-def _renew(settings: Settings, config: Path, *, force: bool) -> tuple[list[str], dict[str, str]]:
-    """What was done, and what failed, by its id. One that fails keeps nothing else from being done."""
-    from todoku.host import certificates, gate
-    from todoku.host.client import Host
-    from todoku.plan.resource import NotYet
-    from todoku.plan.trouble import EXPECTED, explain
-
-    host, done, failed = Host(), [], {}
-    wanted = certificates.resources(settings, gate.Program(config.absolute(), gate.code_is_open(host)))
-    for resource in sorted(wanted, key=lambda each: _ORDER.index(each.id)):
-        try:
-            change = _needed(resource, host, force=force)
-            if change is not None:
-                resource.change(change, host)
-                done.append(change.summary)
-        except (*EXPECTED, NotYet) as error:
-            failed[resource.id] = explain(error) if isinstance(error, EXPECTED) else str(error)
-    return done, failed
-
-
-_ORDER = (
-    *("certificate-authority", "certificate", "certificate:internal"),
-    *("acme-certificate", "certificate-served"),
-)
-
-
-def _needed(resource: HostResource[Any], host: Host, *, force: bool) -> Any:
-    from todoku.plan.resource import Action, Change
-
-    change = resource.differ(resource.look(host))
-    if change is None and force and resource.id == "acme-certificate":
-        return Change(Action.UPDATE, "get a new certificate, as asked")
-    return change
-
-
-def _report(failed: dict[str, str]) -> None:
-    """What is wrong now, for the postmaster. Without the agent's folder there is nobody to be told."""
-    from todoku.delivery import alarms
-
-    if not alarms.FOLDER.is_dir():
-        return
-    advice = (
-        "the old certificate goes on being served; it is tried again twice a day: `todoku certificate renew`"
-    )
-    alarms.report(
-        _SOURCE,
-        [alarms.Alarm(name, f"certificates: {why}", advice) for name, why in failed.items()],
-    )
 
 
 def _told(host: Host, shown: Any) -> dict[str, Any]:

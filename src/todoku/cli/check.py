@@ -31,10 +31,20 @@ OnlyProblems = Annotated[bool, typer.Option("--only-problems", help="Leave out w
 
 
 @app.callback(invoke_without_command=True)
-def everything(ctx: typer.Context, as_json: Json = False, only_problems: OnlyProblems = False) -> None:
+def everything(
+    ctx: typer.Context,
+    as_json: Json = False,
+    only_problems: OnlyProblems = False,
+    to_postmaster: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Have the postmaster told of what has changed, as it is done each day."
+        ),
+    ] = False,
+) -> None:
     """Would Gmail, Yahoo and Outlook take it, and if not, what is to be done. Without a topic: all of them."""
     if ctx.invoked_subcommand is None:
-        _topics(ctx, tuple(TOPICS), as_json, only_problems)
+        _topics(ctx, tuple(TOPICS), as_json, only_problems, to_postmaster=to_postmaster)
 
 
 @app.command("domain")
@@ -76,14 +86,32 @@ for _name in TOPICS:
     _topic(_name)
 
 
-def _topics(ctx: typer.Context, names: Sequence[str], as_json: bool, only_problems: bool) -> NoReturn:
+def _topics(
+    ctx: typer.Context,
+    names: Sequence[str],
+    as_json: bool,
+    only_problems: bool,
+    *,
+    to_postmaster: bool = False,
+) -> NoReturn:
     from todoku.check import runner, topics
 
     begun = time.monotonic()
     context: Context = ctx.obj
     settings = context.settings()
-    steps = topics.steps(settings, _means(settings, as_json), names)
-    report(runner.run(steps), begun, as_json, only_problems)
+    findings = runner.run(topics.steps(settings, _means(settings, as_json), names))
+    if to_postmaster:
+        from todoku.cli import daily_check
+
+        try:
+            daily_check.report(findings)
+        except OSError as problem:
+            refuse(
+                f"the agent cannot be told ({problem}): run `todoku apply` first, as root",
+                USAGE,
+                as_json=as_json,
+            )
+    report(findings, begun, as_json, only_problems)
 
 
 def _means(settings: Settings, as_json: bool) -> Means:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class Wishes:
 
     prune: bool = False  # remove what Todoku made and nothing needs any more
     force: bool = False  # replace DNS records that are somebody else's, and change much of a zone at once
+    host_only: bool = False  # the cloud and the DNS are another machine's business
 
 
 class Desired:
@@ -39,7 +41,7 @@ class Desired:
         self._client: Cloud | None = None  # the latest
         self._relay: Relay | None = None  # one for all rounds: it knows how often it has been asked in vain
         self._is_new = False
-        if settings.cloud is not None:
+        if settings.cloud is not None and not self._wishes.host_only:
             from todoku.cloud.desired import ask_ahead
 
             ask_ahead(settings, self._connected(settings))
@@ -51,6 +53,8 @@ class Desired:
         from todoku.settings import DEFAULT_PATH
 
         settings, cloud = self._settings, self._settings.cloud
+        if self._wishes.host_only:
+            return host(settings, config=(self._config or DEFAULT_PATH).absolute(), cloud=has_cloud_sdk())
         given_out = (
             frozenset({f"smtp-credential:{cloud.user}"}) if cloud and cloud.manage_iam else frozenset()
         )
@@ -60,7 +64,7 @@ class Desired:
 
     def notes(self) -> tuple[str, ...]:
         """What a person should know, though nothing has to change; by what the plan has just asked."""
-        if self._settings.cloud is None:
+        if self._settings.cloud is None or self._wishes.host_only:
             return ()
         from todoku.cloud import desired
         from todoku.cloud.errors import CloudError
@@ -97,6 +101,11 @@ class Desired:
         from todoku.dns.desired import items
 
         return items(self._settings, self._outputs, force=self._wishes.force)
+
+
+def has_cloud_sdk() -> bool:
+    """Whether Oracle's SDK is installed here: the container image leaves it out."""
+    return find_spec("oci") is not None
 
 
 def worlds() -> Worlds:

@@ -19,6 +19,7 @@ from todoku.cli import (
     ca,
     certificate,
     check,
+    container,
     credential,
     destroy,
     dkim,
@@ -27,6 +28,7 @@ from todoku.cli import (
     init,
     journey,
     plan,
+    protect,
     rehearse,
     restore,
     status,
@@ -84,7 +86,9 @@ app.add_typer(certificate.app, name="certificate")
 app.add_typer(ca.app, name="ca")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
+app.add_typer(protect.app, name="protect")
 app.command("destroy")(destroy.destroy)
+app.add_typer(container.app, name="container")
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)

@@ -38,6 +38,10 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs ins
 _Prune = Annotated[
     bool, typer.Option("--prune", help="Also remove what Todoku made and nothing needs any more.")
 ]
+_HostOnly = Annotated[
+    bool,
+    typer.Option("--host-only", help="Only this machine: leave the cloud and the DNS to another one."),
+]
 _Force = Annotated[
     bool,
     typer.Option(
@@ -52,6 +56,7 @@ def plan(
     everything: Annotated[bool, typer.Option("--all", help="Also list what would not change.")] = False,
     prune: _Prune = False,
     force: _Force = False,
+    host_only: _HostOnly = False,
     json: _Json = False,
 ) -> None:
     """Show what would change, and why. Changes nothing."""
@@ -59,7 +64,7 @@ def plan(
     from todoku.plan import show
 
     context: Context = ctx.obj
-    desired, _, planned = _make_plan(context, Wishes(prune, force), json)
+    desired, _, planned = _make_plan(context, Wishes(prune, force, host_only), json)
     told = desired.notes()
     if json:
         print_json({**show.as_json(planned, worlds()), "notes": list(told)})
@@ -80,6 +85,7 @@ def apply(
     ] = False,
     prune: _Prune = False,
     force: _Force = False,
+    host_only: _HostOnly = False,
     json: _Json = False,
 ) -> None:
     """Show what would change, ask, and do it. Can be run again at any time."""
@@ -90,7 +96,7 @@ def apply(
     context: Context = ctx.obj
     with ExitStack() as held:
         _lock(held, json)
-        desired, journal, planned = _make_plan(context, Wishes(prune, force), json)
+        desired, journal, planned = _make_plan(context, Wishes(prune, force, host_only), json)
         if json:
             print_json({"event": "plan", **show.as_json(planned, worlds())})
         else:

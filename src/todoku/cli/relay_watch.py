@@ -1,8 +1,9 @@
 """`python -m todoku.cli.relay_watch`: what the relay says of its own accord, fetched from the cloud into a file.
 
 The relay takes bounces and complaints for itself and puts the recipient on its suppression list; nothing is told to us.
-So the list is fetched once a minute. This process is root's, like `todoku apply`, as it needs the key to the cloud; it
-reads nothing but Oracle's answers, and the agent, which has no rights, reads the file and does the rest.
+So the list is fetched once a minute, and what is new in the relay's own log (`relay_log`). This process is root's, like
+`todoku apply`, as it needs the key to the cloud; it reads nothing but Oracle's answers, and the agent, which has no
+rights, reads the files and does the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +26,7 @@ from todoku.settings import DEFAULT_PATH, SettingsError, load
 
 if TYPE_CHECKING:
     from todoku.cloud.suppressions import Suppressions
+    from todoku.settings import Settings
 
 log = logging.getLogger("todoku.relay")
 
@@ -59,25 +62,52 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _caught, _frame: stopped.set())
-    _watch(Suppressions.of(settings), options, stopped)
+    looks = {"suppression list": _suppressions(Suppressions.of(settings), options)}
+    if settings.cloud.logs:
+        looks["log"] = _log(settings, options)
+    _watch(looks, options.every, stopped)
     return 0
 
 
-def _watch(list_: Suppressions, options: argparse.Namespace, stopped: threading.Event) -> None:
-    known: dict[str, dict[str, Any]] = {}
-    failing = ""
+def _watch(looks: Mapping[str, Callable[[], None]], every: float, stopped: threading.Event) -> None:
+    """Each look by itself: one that fails does not keep another from being done."""
+    failing = dict.fromkeys(looks, "")
     while not stopped.is_set():
-        try:
-            known = _fetched(list_, known)
-            text = json.dumps(sorted(known.values(), key=lambda each: each["address"]), indent=0)
-            if not options.file.exists() or options.file.read_text() != text:
-                _replace(options.file, text, options.group)
-            failing = ""
-        except Exception as error:  # whatever it is, the next minute is another try
-            if str(error) != failing:
-                log.error("the suppression list cannot be fetched: %s", error)
-            failing = str(error)
-        stopped.wait(options.every)
+        for name, look in looks.items():
+            try:
+                look()
+                failing[name] = ""
+            except Exception as error:  # whatever it is, the next minute is another try
+                if str(error) != failing[name]:
+                    log.error("the relay's %s cannot be fetched: %s", name, error)
+                failing[name] = str(error)
+        stopped.wait(every)
+
+
+def _suppressions(list_: Suppressions, options: argparse.Namespace) -> Callable[[], None]:
+    known: dict[str, dict[str, Any]] = {}
+
+    def look() -> None:
+        nonlocal known
+        known = _fetched(list_, known)
+        text = json.dumps(sorted(known.values(), key=lambda each: each["address"]), indent=0)
+        if not options.file.exists() or options.file.read_text() != text:
+            _replace(options.file, text, options.group)
+
+    return look
+
+
+def _log(settings: Settings, options: argparse.Namespace) -> Callable[[], None]:
+    from todoku.cli.relay_log import RelayLog
+    from todoku.cloud.log_search import LogSearch
+
+    search = LogSearch.of(settings)
+    files = RelayLog(options.file.parent, lambda path: _share(path, options.group))
+
+    def look() -> None:
+        files.fetch(search.records)
+
+    return look
 
 
 def _fetched(list_: Suppressions, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -92,9 +122,15 @@ def _replace(path: Path, text: str, group: str) -> None:
     fresh = path.with_suffix(".new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "w") as file:  # noqa: PTH123
         file.write(text)
-    with suppress(LookupError, PermissionError):
-        shutil.chown(fresh, group=group)
+    _share(fresh, group)
     fresh.rename(path)
+
+
+def _share(path: Path, group: str) -> None:
+    """The agent may read it, and nobody else."""
+    path.chmod(0o640)
+    with suppress(LookupError, PermissionError):
+        shutil.chown(path, group=group)
 
 
 if __name__ == "__main__":

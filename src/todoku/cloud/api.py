@@ -16,6 +16,8 @@ from todoku.cloud.values import (
     EmailDomain,
     Group,
     IdentityDomain,
+    Log,
+    LogGroup,
     NewCredential,
     Policy,
     Region,
@@ -51,6 +53,19 @@ class EmailApi(Protocol):
     def smtp_host(self) -> str:
         """The relay's host name, as Email Delivery itself says it (GetEmailConfiguration)."""
         ...
+
+
+class LoggingApi(Protocol):
+    """Service logs of Email Delivery in the sending region, in the one compartment of the settings."""
+
+    def log_groups(self) -> Sequence[LogGroup]: ...
+    def create_log_group(self, name: str, token: str) -> None: ...
+    def delete_log_group(self, group: LogGroup) -> None: ...
+
+    def logs(self, group: LogGroup) -> Sequence[Log]: ...
+    def create_log(self, group: LogGroup, name: str, domain: EmailDomain, category: str) -> None: ...
+    def enable_log(self, log: Log) -> None: ...
+    def delete_log(self, log: Log) -> None: ...
 
 
 class PeopleApi(Protocol):
@@ -99,7 +114,7 @@ class NetworkApi(Protocol):
         ...
 
 
-class Api(EmailApi, PeopleApi, TenancyApi, NetworkApi, Protocol):
+class Api(EmailApi, LoggingApi, PeopleApi, TenancyApi, NetworkApi, Protocol):
     """All of it."""
 
     @property

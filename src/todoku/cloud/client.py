@@ -26,6 +26,8 @@ from todoku.cloud.values import (
     EmailDomain,
     Group,
     IdentityDomain,
+    Log,
+    LogGroup,
     Policy,
     Region,
     ReturnPath,
@@ -136,6 +138,20 @@ class Cloud:
 
     def return_paths(self, domain: EmailDomain) -> list[ReturnPath]:
         return [path for path in self.all_return_paths() if path.domain_id == domain.id]
+
+    def log_groups(self) -> list[LogGroup]:
+        return self._ask("log-group", (), lambda: live(self.api.log_groups()))
+
+    def log_group(self, name: str) -> LogGroup | None:
+        return next((each for each in self.log_groups() if each.name == name), None)
+
+    def logs(self) -> list[Log]:
+        """Those of every group."""
+        groups = self.log_groups()
+        return [log for group in groups for log in self._logs(group)]
+
+    def _logs(self, group: LogGroup) -> list[Log]:
+        return self._ask("log", (group.id,), lambda: live(self.api.logs(group)))
 
     def user(self, name: str) -> User | None:
         return self._ask("user", (name,), lambda: self.api.user(name))

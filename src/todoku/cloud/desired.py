@@ -17,6 +17,7 @@ from todoku.cloud.dkim import DkimActive, DkimResource, DkimRetired, look_at
 from todoku.cloud.domain import EmailDomainResource
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.iam import GroupResource, MembershipResource, PolicyResource, UserResource
+from todoku.cloud.logs import CATEGORIES, LogGroupResource, LogResource
 from todoku.cloud.network import IngressResource, note
 from todoku.cloud.probe import Endpoint, Relay
 from todoku.cloud.resource import SOON, CloudResource
@@ -78,6 +79,8 @@ def ask_ahead(settings: Settings, client: Cloud) -> None:
         client.regions,
         client.smtp_host,
     ]
+    if cloud.logs:
+        asks.append(client.logs)
     if cloud.instance is not None:
         asks.append(partial(client.guards, cloud.instance))
     if cloud.manage_iam:
@@ -110,6 +113,8 @@ def resources(
         wanted += _people(settings, cloud, keeper, relay, around)
     for domain in settings.domains:
         wanted += _domain(domain.name, cloud, around)
+    if cloud.logs:
+        wanted += _logs(settings, around)
     wanted += _senders(settings, cloud, relay, around)
     if cloud.instance is not None:
         wanted.append(
@@ -118,6 +123,16 @@ def resources(
                 reason="others deliver to port 25; the cloud's own firewall comes first",
             )
         )
+    return wanted
+
+
+def _logs(settings: Settings, around: Around) -> list[CloudResource[Any]]:
+    soon = min(SOON, around.patience)
+    wanted: list[CloudResource[Any]] = [LogGroupResource(reason="the relay's logs are in it", soon=soon)]
+    reasons = ("what the relay took, and what it did not", "whether the recipient's own server took it")
+    for domain in settings.domains:
+        for category, reason in zip(CATEGORIES, reasons, strict=True):
+            wanted.append(LogResource(domain=domain.name, category=category, reason=reason, soon=soon))
     return wanted
 
 

@@ -8,10 +8,12 @@ from functools import partial
 
 from todoku.cloud.client import Cloud
 from todoku.cloud.dkim import delete_key
+from todoku.cloud.errors import CloudError, Trouble
+from todoku.cloud.logs import GROUP
 from todoku.cloud.return_path import delete_path
 from todoku.cloud.senders import delete_sender, domain_of
 from todoku.cloud.smtp_credential import delete_credential, description_of
-from todoku.cloud.values import EmailDomain, Group, Policy, User
+from todoku.cloud.values import EmailDomain, Group, Log, LogGroup, Policy, User
 from todoku.plan.resource import ChangeFailed
 from todoku.settings import Settings
 from todoku.settings.outside import Cloud as CloudSettings
@@ -42,10 +44,10 @@ def made(settings: Settings, client: Cloud) -> Made:
     kept: list[str] = []
     names = tuple(domain.name for domain in settings.domains)
     _senders(names, client, things, kept)
-    for name in names:
-        domain = client.email_domain(name)
-        if domain is not None:
-            _domain(domain, client, things, kept)
+    domains = [domain for name in names if (domain := client.email_domain(name)) is not None]
+    _logs([domain.id for domain in domains], client, things, kept)
+    for domain in domains:
+        _domain(domain, client, things, kept)
     if cloud.manage_iam:
         _people(settings, cloud, client, things, kept)
     return Made(tuple(things), tuple(kept))
@@ -72,6 +74,40 @@ def _senders(names: Sequence[str], client: Cloud, things: list[Thing], kept: lis
             things.append(Thing(f"approved sender {sender.address}", partial(delete_sender, sender, client)))
         else:
             kept.append(f"approved sender {sender.address}: not made by Todoku")
+
+
+def _logs(domains: Sequence[str], client: Cloud, things: list[Thing], kept: list[str]) -> None:
+    """Ours of these email domains (OCIDs), and their group, unless there are others in it."""
+    try:
+        groups, logs = client.log_groups(), client.logs()
+    except CloudError as error:
+        if error.trouble is not Trouble.DENIED:
+            raise
+        return  # where we may not see logs, we have made none
+    mine = [log for log in logs if log.ours and log.resource in domains]
+    things += [Thing(f"log {log.name}", partial(_delete_log, log, client)) for log in mine]
+    for group in groups:
+        if group.name != GROUP:
+            continue
+        if group.ours and all(log in mine for log in logs if log.group_id == group.id):
+            things.append(Thing(f"log group {group.name}", partial(_delete_log_group, group, client)))
+        else:
+            reason = "other logs are in it" if group.ours else "not made by Todoku"
+            kept.append(f"log group {group.name}: {reason}")
+
+
+def _delete_log(log: Log, client: Cloud) -> None:
+    def find() -> Log | None:
+        return next((each for each in client.logs() if each.id == log.id), None)
+
+    client.delete("log", lambda: client.api.delete_log(log), find)
+
+
+def _delete_log_group(group: LogGroup, client: Cloud) -> None:
+    client.wait("log", lambda: not any(log.group_id == group.id for log in client.logs()), 30.0)
+    client.delete(
+        "log-group", lambda: client.api.delete_log_group(group), lambda: client.log_group(group.name)
+    )
 
 
 def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[str]) -> None:

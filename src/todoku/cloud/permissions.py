@@ -62,6 +62,9 @@ READ_GROUPS = Right("inspect", "groups", tenancy_wide=True)
 MANAGE_GROUPS = Right("manage", "groups", tenancy_wide=True)
 READ_POLICIES = Right("inspect", "policies")
 MANAGE_POLICIES = Right("manage", "policies")
+READ_LOGS = Right("inspect", "log-groups")
+MANAGE_LOGS = Right("manage", "log-groups")
+READ_LOG_CONTENT = Right("read", "log-content")
 MANAGE_CREDENTIALS = Right(
     "manage", "credentials", tenancy_wide=True, condition="target.credential.type = 'smtp'"
 )
@@ -87,6 +90,8 @@ INSTANCE: tuple[Right, ...] = (
 ADMINISTRATOR: tuple[Right, ...] = (
     Right("manage", "email-family"),
     MANAGE_DKIMS,
+    MANAGE_LOGS,
+    READ_LOG_CONTENT,
     READ_TENANCY,
     MANAGE_USERS,
     MANAGE_GROUPS,

@@ -23,6 +23,8 @@ _CLIENTS = {
     "email": ("email", "EmailClient"),
     "identity": ("identity", "IdentityClient"),
     "identity_domains": ("identity_domains", "IdentityDomainsClient"),
+    "logging": ("logging", "LoggingManagementClient"),
+    "loggingsearch": ("loggingsearch", "LogSearchClient"),
     "network": ("core", "VirtualNetworkClient"),
     "compute": ("core", "ComputeClient"),
 }
@@ -115,6 +117,16 @@ class Sdk:
         return self._client("email", self.access.region)
 
     @property
+    def logging(self) -> Any:
+        """oci.logging.LoggingManagementClient in the sending region."""
+        return self._client("logging", self.access.region)
+
+    @property
+    def search(self) -> Any:
+        """oci.loggingsearch.LogSearchClient in the sending region."""
+        return self._client("loggingsearch", self.access.region)
+
+    @property
     def identity(self) -> Any:
         """oci.identity.IdentityClient in the home region."""
         return self._client("identity", self.home_region)
@@ -144,10 +156,10 @@ class Sdk:
 
     def call(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
         """What `method` of a client returns. Raises CloudError."""
-        return self.whole(attempt, method, *args, **kwargs).data
+        return self.respond(attempt, method, *args, **kwargs).data
 
-    def whole(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `call`, with the head of the answer. Raises CloudError."""
+    def respond(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same with what came in the head. Raises CloudError."""
         return self._translated(attempt, lambda: method(*args, **kwargs))
 
     def all_pages(self, attempt: Attempt, method: Any, *args: Any, **kwargs: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from todoku.cloud.sdk import Access, Sdk
 from todoku.cloud.sdk_domains import SdkDomainPeople
 from todoku.cloud.sdk_email import SdkEmail
 from todoku.cloud.sdk_identity import SdkPeople, SdkTenancy
+from todoku.cloud.sdk_logging import SdkLogging
 from todoku.cloud.sdk_network import SdkNetwork
 from todoku.cloud.values import IdentityDomain
 from todoku.settings import Settings
@@ -18,7 +19,7 @@ from todoku.settings import Settings
 _DEFAULT = "default"
 
 
-class _Common(SdkEmail, SdkTenancy, SdkNetwork):
+class _Common(SdkEmail, SdkLogging, SdkTenancy, SdkNetwork):
     """What does not depend on the identity domain."""
 
     def __init__(self, sdk: Sdk) -> None:

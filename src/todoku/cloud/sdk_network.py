@@ -77,7 +77,7 @@ class SdkNetwork:
 
     def _list(self, identifier: str, region: str) -> Guard:
         attempt = self._sdk.attempt("read a security list", permissions.READ_NETWORK, region)
-        response = self._sdk.whole(attempt, self._sdk.network(region).get_security_list, identifier)
+        response = self._sdk.respond(attempt, self._sdk.network(region).get_security_list, identifier)
         rules = tuple(response.data.ingress_security_rules or ())
         return Guard(
             _LIST,

@@ -54,6 +54,30 @@ class Dkim:
 
 
 @dataclass(frozen=True, slots=True)
+class LogGroup:
+    """A group of logs, in the sending region."""
+
+    id: str
+    name: str
+    state: str
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A service log of Email Delivery; `resource` is the OCID of the email domain that it is about."""
+
+    id: str
+    group_id: str
+    name: str
+    state: str
+    ours: bool
+    enabled: bool
+    resource: str
+    category: str  # "outboundaccepted", "outboundrelayed"
+
+
+@dataclass(frozen=True, slots=True)
 class Sender:
     """An approved sender: one address, or "@DOMAIN" for all of a domain."""
 

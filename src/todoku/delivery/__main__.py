@@ -13,13 +13,25 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import alarms, decisions, notices, opener, privileges, suppressions, watch
+from todoku.delivery import (
+    alarms,
+    decisions,
+    guessing_server,
+    notices,
+    opener,
+    privileges,
+    suppressions,
+    watch,
+)
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
+from todoku.delivery.guessing import Guesses
 from todoku.delivery.maillog import MailLog
 from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.record import Recorder
+from todoku.delivery.relay_log import RelayLogSource
+from todoku.delivery.relayed import Waiting
 from todoku.delivery.retention import DAY, forget
 from todoku.delivery.sources import DecisionSource, JournalSource, LogSource, Source
 from todoku.delivery.suppressions import SuppressionList
@@ -118,13 +130,23 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         if told := suppressed.news():
             recorder.record(told)
 
+    guesses = Guesses(guessing_server.KNOWN)
+    guessing_server.start(guesses)
     tasks = [
         *_tasks(engine, settings),
+        Task("keeping who is known", _OFTEN * 15, guesses.save),
         Task("reading the suppression list", _OFTEN, look_at_suppressions),
         Task("looking whether all is well", watch.EVERY, look_around),
         Task("sending notices", _OFTEN, sender.send),
     ]
-    agent = Agent(recorder, _sources(recorder, files, options.exchange), tasks)
+    waiting = Waiting(engine)
+
+    def match() -> None:
+        if records := waiting.next():
+            recorder.record(records)
+
+    tasks.append(Task("matching the relay's log", _OFTEN, match))
+    agent = Agent(recorder, _sources(recorder, files, options), tasks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _caught, _frame: agent.stop())
     log.info("reading %s", files.name if files is not None else "the journal")
@@ -132,7 +154,7 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     return 0
 
 
-def _sources(recorder: Recorder, files: LogFiles | None, exchange: Path) -> list[Source]:
+def _sources(recorder: Recorder, files: LogFiles | None, options: argparse.Namespace) -> list[Source]:
     found: list[Source] = []
     if files is not None:
         position = recorder.position(LogSource.name)
@@ -145,7 +167,9 @@ def _sources(recorder: Recorder, files: LogFiles | None, exchange: Path) -> list
         found.append(LogSource(Follower(files, known), MailLog()))
     else:
         found.append(JournalSource(MailLog(), recorder.position(JournalSource.name)))
-    found.append(DecisionSource(Decisions(exchange, recorder.position(DecisionSource.name))))
+    found.append(DecisionSource(Decisions(options.exchange, recorder.position(DecisionSource.name))))
+    relay = options.suppressions.parent
+    found.append(RelayLogSource(relay, recorder.position(RelayLogSource.name)))
     return found
 
 

@@ -21,7 +21,9 @@ _RESTART = 20.0  # seconds for which a service may be away without an alarm
 # An alarm that waits for one message to be tried again is over with it; a share of something comes and goes.
 _SOON, _SLOWLY = 20.0, HOUR
 # What the relay says, as Postfix passes it on (host.postfix.tables.relay_reply).
-_PASSWORD = re.compile(r"SASL authentication failed|[Aa]uthentication (credentials invalid|required)")
+_PASSWORD = re.compile(
+    r"SASL authentication failed(?!.* said: 4)|[Aa]uthentication (credentials invalid|required)"
+)
 _SENDER = re.compile(r"not authorized")
 _QUOTA = re.compile(r"Maximum messages sent per (day|month) reached")
 

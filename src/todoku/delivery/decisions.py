@@ -9,22 +9,15 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from todoku.delivery.entries import Decided
+from todoku.delivery.hourly import HourlyFiles
 
 log = logging.getLogger("todoku.agent")
 
 FOLDER = Path("/var/lib/todoku/exchange")
-_DIGIT = "[0-9]"
-_NAMES = f"decisions-{_DIGIT * 8}T{_DIGIT * 2}"
-_DIGITS = (slice(10, 14), slice(14, 16), slice(16, 18), slice(19, 21))  # of the year, month, day, hour
-_AT_ONCE = 256 * 1024  # bytes
-_HOUR = 3600.0
-_LATE = 30.0  # seconds after the hour in which the gate may still write to the old file
 
 
 class Decisions:
@@ -36,57 +29,20 @@ class Decisions:
         position: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        name, _, offset = (position or " 0").partition(" ")
-        self._folder, self._clock = folder, clock
-        self._name, self._offset = name, int(offset)
+        self._files = HourlyFiles(folder, "decisions", position, clock)
 
     @property
     def position(self) -> str:
-        return f"{self._name} {self._offset}"
+        return self._files.position
 
     def read(self) -> list[Decided]:
         """The next records; none when there are no more now. OSError."""
-        for path in self._files():
-            if path.name != self._name:
-                self._name, self._offset = path.name, 0
-            octets = self._piece(path)
-            if octets:
-                self._offset += len(octets)
-                return [decided for line in octets.split(b"\n") if (decided := _decided(line))]
-            if not self._is_over(path):
-                break
-        return []
+        lines = self._files.read().split(b"\n")
+        return [decided for line in lines if (decided := _decided(line))]
 
     def forget(self) -> None:
         """Removes the files that were read to their end, once that has been committed."""
-        for path in self._files(from_the_first=True):
-            if path.name >= self._name:
-                break
-            with suppress(FileNotFoundError):
-                path.unlink()
-
-    def _files(self, *, from_the_first: bool = False) -> list[Path]:
-        found = sorted(self._folder.glob(_NAMES))
-        return found if from_the_first else [path for path in found if path.name >= self._name]
-
-    def _piece(self, path: Path) -> bytes:
-        """Whole lines from where we are."""
-        try:
-            with path.open("rb") as file:
-                file.seek(self._offset)
-                octets = file.read(_AT_ONCE)
-        except FileNotFoundError:
-            return b""
-        return octets[: octets.rfind(b"\n") + 1]
-
-    def _is_over(self, path: Path) -> bool:
-        """Whether the hour of the file's name has passed, so that nothing more is written to it."""
-        year, month, day, hour = (int(path.name[place]) for place in _DIGITS)
-        try:
-            began = datetime(year, month, day, hour, tzinfo=UTC).timestamp()
-        except ValueError:
-            return True
-        return self._clock() > began + _HOUR + _LATE
+        self._files.forget()
 
 
 def _decided(line: bytes) -> Decided | None:

@@ -115,4 +115,19 @@ class Told(NamedTuple):
     day: str
 
 
-Entry: TypeAlias = Handed | Named | Active | Attempt | Noticed | Expired | Removed | Rejected | Decided | Told
+class Heard(NamedTuple):
+    """A record of the relay's own log (`delivery.relay_log`)."""
+
+    time: float
+    queue_id: str  # always empty
+    id: str  # the record's own: it may be read twice
+    action: str  # "relay", "bounce", "complaint", "suppressed"
+    address: str  # lower case
+    message_id: str  # without angle brackets
+    words: str  # the other side's
+    host: str
+
+
+Entry: TypeAlias = (
+    Handed | Named | Active | Attempt | Noticed | Expired | Removed | Rejected | Decided | Told | Heard
+)

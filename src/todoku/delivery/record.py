@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
-from todoku.delivery import states
+from todoku.delivery import relayed, states
 from todoku.delivery.entries import (
     Active,
     Attempt,
@@ -18,6 +18,7 @@ from todoku.delivery.entries import (
     Entry,
     Expired,
     Handed,
+    Heard,
     Named,
     Noticed,
     Rejected,
@@ -29,8 +30,8 @@ from todoku.delivery.states import State
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
-_CLOCKS = 60.0  # seconds that the relay's clock may differ from ours
-_TRIES = 5 * 86_400.0  # seconds for which a relay may go on trying
+# Postfix tries again after as long as a message has been waiting, between these (qmgr(8), main.cf), in seconds.
+_BACKOFF = (60.0, 1800.0)
 _OF_REASON = {
     "HARDBOUNCE": State.BOUNCED,
     "SOFTBOUNCE": State.BOUNCED,
@@ -118,6 +119,10 @@ class Recorder:
         recipient = self._reached(message, entry.address, state, entry.time)
         recipient.set("dsn", entry.dsn)
         recipient.set("words", words)
+        if recipient.values["state"] == State.DEFERRED:
+            least, most = _BACKOFF
+            waited = entry.time - message.values["arrived"]
+            recipient.set("next_try", entry.time + min(max(waited, least), most))
         if entry.original:
             recipient.fill("original", entry.original.lower())
             _replaced(message, entry.original.lower())
@@ -180,20 +185,38 @@ class Recorder:
             .join(message, recipient.c.message == message.c.id)
             .where(recipient.c.address == entry.address)
             .where(recipient.c.state.in_((State.ACCEPTED, State.RELAYED)))
-            .where(message.c.arrived <= entry.time + _CLOCKS)
+            .where(message.c.arrived <= entry.time + relayed.CLOCKS)
             .order_by(message.c.id.desc())
             .limit(1)
         )
         if entry.message_id:
             query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
         else:
-            query = query.where(message.c.arrived >= entry.time - _TRIES)
+            query = query.where(message.c.arrived >= entry.time - relayed.TRIES)
         for found in self._rows.read_messages(
             self._connection, list(self._connection.execute(query).scalars())
         ):
             self._rows.touch(found)
             reached = self._reached(found, entry.address, state, entry.time, entry.detail, entry.source)
             self._rows.attempt(reached, entry.time, state, entry.source, "", entry.detail)
+
+    def _heard(self, entry: Heard) -> None:
+        """What the relay's own log says of what it accepted."""
+        connection = self._connection
+        if connection is None or relayed.is_known(connection, entry):
+            return
+        found = relayed.find(connection, entry)
+        relayed.keep(connection, entry, waits=found is relayed.Match.LATER)
+        if isinstance(found, relayed.Match):
+            return
+        state = relayed.OF_ACTION[entry.action]
+        for message in self._rows.read_messages(connection, [found]):
+            self._rows.touch(message)
+            known = message.recipients.get(entry.address)
+            before = known.values["state"] if known else ""
+            reached = self._reached(message, entry.address, state, entry.time, entry.words, entry.host)
+            if reached.values["state"] != before:
+                self._rows.attempt(reached, entry.time, state, entry.host, "", entry.words)
 
     def _queued(self, message: MessageRow, entry: Decided) -> None:
         """To whom it is on its way, as far as the log has not said it yet."""
@@ -213,6 +236,7 @@ class Recorder:
         if now is not before:
             recipient.set("state", str(now))
             recipient.set("since", moment)
+            recipient.set("next_try", None)
             if words:
                 recipient.set("words", words)
             self._changes.append(Changed(message, recipient, before, now, moment, host))
@@ -245,4 +269,5 @@ _RECORD: dict[type, Callable[[Recorder, Any], None]] = {
     Rejected: Recorder._rejected,
     Decided: Recorder._decided,
     Told: Recorder._told,
+    Heard: Recorder._heard,
 }

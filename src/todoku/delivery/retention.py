@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from sqlalchemy import Engine, delete, select
 
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
+_LINES = 3 * 86_400.0  # seconds that it is remembered which records of the relay's log were read
 _AT_ONCE = 2000  # messages in one transaction
 DAY = 86_400.0
 
@@ -25,6 +28,9 @@ def forget(engine: Engine, before: float) -> int:
         .limit(_AT_ONCE)
     )
     with ledger.write(engine) as connection:
+        # A record that is read again meets a state that it does not change any more.
+        lines = schema.relay_line
+        connection.execute(delete(lines).where(lines.c.heard < time.time() - _LINES))
         told = schema.notice.c.state.in_(("sent", "refused"))
         connection.execute(delete(schema.notice).where(told, schema.notice.c.created < before))
     forgotten = 0

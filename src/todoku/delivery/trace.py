@@ -35,6 +35,7 @@ class Reached:
     since: float
     words: str
     attempts: tuple[Tried, ...]
+    next_try: float | None = None  # while it is deferred: not before then
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ def _journeys(connection: Connection, numbers: Sequence[int]) -> list[Journey]:
     reached = select(recipient).where(recipient.c.message.in_(numbers)).order_by(recipient.c.id)
     for row in connection.execute(reached):
         made = tuple(attempts.get(row.id, ()))
-        one = Reached(row.address, row.original or "", State(row.state), row.since, row.words or "", made)
+        one = Reached(
+            row.address, row.original or "", State(row.state), row.since, row.words or "", made, row.next_try
+        )
         recipients.setdefault(row.message, []).append(one)
     rows = connection.execute(select(message).where(message.c.id.in_(numbers)).order_by(message.c.id.desc()))
     return [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol, cast
@@ -124,8 +125,27 @@ class Connection(asyncio.BufferedProtocol):
             self._abort()
 
     def _write(self, out: bytes) -> None:
-        if out and self._transport is not None:
-            self._transport.write(out)
+        when_told, self._session.when_told = self._session.when_told, None
+        if not out or self._transport is None:
+            return
+        if when_told is not None and self._transport.get_write_buffer_size() == 0:
+            out = out[self._write_at_once(out) :]
+            if not out:
+                when_told()
+                return
+        self._transport.write(out)
+
+    def _write_at_once(self, out: bytes) -> int:
+        """How much of it went. The transport may write later, and a killed gate would not have told what it noted."""
+        assert self._transport is not None  # noqa: S101 - for the type
+        try:
+            return os.write(self._transport.get_extra_info("socket").fileno(), out)
+        except BlockingIOError:
+            return 0
+        except OSError as problem:
+            log.warning("the mail server's connection broke: %s", problem)
+            self._abort()
+            return 0
 
 
 async def _finish(work: Work, awaited: Awaitable[Decision], deadline: float) -> bytes:

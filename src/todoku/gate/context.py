@@ -54,6 +54,10 @@ def load(
     from todoku.settings import load as load_settings
 
     settings = load_settings(config)
+    if settings.protect.on:  # while its files can be read
+        from todoku.protect.winzip_aes import prepare
+
+        prepare()
     return Context(
         settings,
         SenderBook(sender_login),

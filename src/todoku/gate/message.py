@@ -6,14 +6,18 @@ message as it will leave. What the mail server is told in the end is the differe
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from todoku.gate.context import Context
+
+if TYPE_CHECKING:
+    from todoku.protect.plan import Plan
 
 IN_MEMORY = 1024 * 1024  # a body larger than this goes to disk
 READ_PIECE = 256 * 1024
@@ -154,6 +158,12 @@ class Body:
         """The whole body at once: as much memory as it is long."""
         return b"".join(self.chunks())
 
+    def view(self) -> bytes | mmap.mmap:
+        """The whole body for looking into any part of it: a large one stays on the disk."""
+        if self._file is None:
+            return b"".join(self._chunks)
+        return mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+
     def close(self) -> None:
         self._chunks.clear()
         if self._file is not None:
@@ -174,8 +184,12 @@ class MessageSoFar:
     headers: Headers = field(default_factory=Headers)
     body: Body = field(default_factory=lambda: Body(Path(tempfile.gettempdir())))
     replaced_body: bytes | None = None
+    protection: Plan | None = None  # of whom its attachments are kept, if of anybody (`rules.protection`)
     sender_given: str = ""
     recipients_given: dict[str, str] = field(default_factory=dict)  # address -> as the mail server wrote it
+    when_told: Callable[[], None] | None = (
+        None  # to be called when the mail server has been told that it passes
+    )
 
     @property
     def login(self) -> str | None:
@@ -195,6 +209,10 @@ class MessageSoFar:
     def body_size(self) -> int:
         """Bytes of the body as it stands."""
         return self.body.size if self.replaced_body is None else len(self.replaced_body)
+
+    def body_view(self) -> bytes | mmap.mmap:
+        """The body as it stands, for looking into any part of it."""
+        return self.body.view() if self.replaced_body is None else self.replaced_body
 
     def body_chunks(self) -> Iterator[bytes]:
         """The body as it stands."""

@@ -13,6 +13,7 @@ import secrets
 from todoku.gate.message import MessageSoFar
 
 NAME = "X-Todoku-Passage"
+NOTE = "X-Todoku-Note"  # by which note it is known whether Postfix has taken the copy (`reinjection`)
 TOKEN = secrets.token_hex(16)
 
 

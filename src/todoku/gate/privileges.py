@@ -25,6 +25,7 @@ _LAZY = (
     "idna",
     "sqlite3",
     "todoku.gate",
+    "todoku.protect",
     "uvloop",
 )
 _WINDOWS = ("mbcs", "oem", "windows_events", "windows_utils", "cp65001")

@@ -17,7 +17,7 @@ from todoku.gate.message import MessageSoFar
 
 PASSED = "X-Todoku-Forwarded"  # by which addresses it has passed: how a loop is seen
 # A signature of the original From says nothing about the new one; a return path is set at delivery.
-_LEFT_OUT = {"dkim-signature", "return-path", "from", passage.NAME.lower()}
+_LEFT_OUT = {"dkim-signature", "return-path", "from", passage.NAME.lower(), passage.NOTE.lower()}
 _HARMLESS = re.compile(r"[A-Za-z0-9 ._'@(),:!?/&+=-]*")
 _LONGEST = 200
 

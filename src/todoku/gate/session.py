@@ -87,6 +87,7 @@ class Session:
         self._after: Mapping[type, bytes] = {}  # what is said after an event that nothing is decided on
         self._leading_space = self._may_skip = False
         self.finished = False  # the mail server said goodbye
+        self.when_told: Callable[[], None] | None = None  # to be called once what was returned is written
         self._new_client()
 
     def _new_client(self) -> None:
@@ -228,6 +229,7 @@ class Session:
             self._verdict = FAILED
             return self._deliver_verdict()
         self._record(message, None, "")
+        self.when_told = message.when_told
         self.close()
         return told + replies.CONTINUE
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from todoku.gate import courier
 from todoku.gate.connection import Connection
 from todoku.gate.context import Context
 from todoku.gate.record import Records
@@ -57,12 +58,14 @@ class Worker:
         loop.add_reader(parent, self._stop.set)
         loop.add_reader(self._listener, self._accept)
         beating = loop.create_task(_beat(heartbeat))
+        carrying = loop.create_task(courier.keep_looking())
         await self._stop.wait()
         loop.remove_reader(parent)
         loop.remove_reader(self._listener)
         self._listener.close()
         await self._finish()
         beating.cancel()
+        carrying.cancel()
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)

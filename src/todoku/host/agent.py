@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import gate, managers, own_services
+from todoku.host import gate, guessing, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -126,16 +126,23 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             after=user | {f"folder:{STATE}"},
         ),
     ]
+    wanted.append(
+        guessing.GuessingKey(
+            agent=USER,
+            reason="Dovecot asks the agent who may try passwords",
+            after=user | {f"folder:{STATE}", "packages"},
+        )
+    )
     files = [starter.path] if starter else []
     if starter is not None:
         wanted.append(File(file=starter, reason=f"{facts.service_manager} keeps the agent running"))
     service = Service(
         daemon=AGENT,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), *own_services.code(_CODE)),
+        configuration=(*files, str(program.config), guessing.AGENT_FILE, *own_services.code(_CODE)),
         reason="reads logs into the ledger, so that it is known what became of every message",
-        after=user | {SCHEMA_ID, f"folder:{STATE}", f"folder:{EXCHANGE}"},
-        follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID}),
+        after=user | {SCHEMA_ID, guessing.ID, f"folder:{STATE}", f"folder:{EXCHANGE}"},
+        follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID, guessing.ID}),
     )
     return [*wanted, service]
 

@@ -19,6 +19,7 @@ from todoku.host.gate import GROUP
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
 from todoku.host.services import Daemon, Service
+from todoku.host.stopped import Stopped
 from todoku.plan.resource import Change, NotYet, Resource
 from todoku.settings import Settings
 
@@ -151,6 +152,7 @@ def resources(settings: Settings, facts: Facts) -> list[Resource[Host, Any]]:
         reason="how clamd scans for the gate",
         after=packages,
     )
+    manager = managers.manager(facts.service_manager)
     updates = [FRESHCLAM] if settings.gate.malware_updates else []
     starters = {daemon.name: _starter(daemon, facts) for daemon in (*updates, CLAMD)}
     wanted: list[HostResource[Any]] = [configuration]
@@ -166,6 +168,9 @@ def resources(settings: Settings, facts: Facts) -> list[Resource[Host, Any]]:
         _service(Service, daemon, facts, starters[daemon.name], (), "fetches the signatures of new malware")
         for daemon in updates
     ]
+    if not updates and manager is not None:
+        reason = "something else puts signatures into /var/lib/clamav (gate.malware_updates)"
+        wanted.append(Stopped(name=FRESHCLAM.name, manager=manager, reason=reason, follows=packages))
     what = "scans every message for malware"
     wanted.append(_service(Scanner, CLAMD, facts, starters[CLAMD.name], (CONFIGURATION,), what))
     return list(wanted)

@@ -18,9 +18,11 @@ from todoku.host import (
     agent,
     certificates,
     clamav,
+    daily_check,
     dovecot,
     firewall,
     gate,
+    guessing,
     managers,
     packages,
     postfix,
@@ -54,17 +56,19 @@ def stages(
     *,
     credential_after: frozenset[str] = frozenset(),
     config: Path = DEFAULT_PATH,
+    cloud: bool = True,
 ) -> list[Callable[[], list[Item]]]:
     """What a host with these settings, which are in the file `config`, needs: first the packages, then the rest.
 
-    `credential_after` are the ids of what puts the relay's credential into its file. Calling a stage looks
+    `credential_after` are the ids of what puts the relay's credential into its file. Without `cloud` nothing here
+    talks to the cloud. Calling a stage looks
     at the machine (which versions are there); raises LookFailed.
     """
     machine = host or Host()
     return [
         lambda: _items(machine, [_packages(settings)]),
         lambda: [
-            *_items(machine, _rest(settings, machine, environ, credential_after, config)),
+            *_items(machine, _rest(settings, machine, environ, credential_after, config, cloud)),
             *_directory(settings),
         ],
     ]
@@ -76,9 +80,10 @@ def _rest(
     environ: Mapping[str, str],
     credential_after: frozenset[str],
     config: Path,
+    cloud: bool,
 ) -> list[Resource[Host, Any]]:
     program = gate.Program(config, gate.code_is_open(machine))
-    wanted = resources(settings, gather(machine), environ, credential_after, program)
+    wanted = resources(settings, gather(machine), environ, credential_after, program, cloud=cloud)
     return with_owners(wanted, machine)
 
 
@@ -88,6 +93,8 @@ def resources(
     environ: Mapping[str, str] = os.environ,
     credential_after: frozenset[str] = frozenset(),
     program: gate.Program = gate.Program(),  # noqa: B008 - frozen
+    *,
+    cloud: bool = True,
 ) -> list[Resource[Host, Any]]:
     """All of a host but its packages and what the directory contributes. Raises LookFailed."""
     try:
@@ -114,7 +121,8 @@ def resources(
         *clamav.resources(settings, facts),
         *gate.resources(facts, program),
         *agent.resources(settings, facts, program),
-        *relay_watch.resources(settings, facts, program),
+        *(relay_watch.resources(settings, facts, program) if cloud else ()),
+        *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
     ]
 
@@ -181,14 +189,14 @@ def _postfix(
 
 
 def _dovecot(settings: Settings, facts: Facts, files: tuple[RenderedFile, ...]) -> list[Resource[Host, Any]]:
-    after = {*certificates.needed_to_start(settings)}
+    after = {*certificates.needed_to_start(settings), guessing.ID}
     configured, rest = _configured("dovecot", "/etc/dovecot", files, DovecotValidation(), after)
     service = _service(
         DOVECOT,
         facts,
         configured,
         rest,
-        extra={},
+        extra={guessing.ID: (guessing.DOVECOT_FILE,)},
         addresses=(),
         reason="keeps mail, hands it out, and checks passwords",
     )

@@ -30,7 +30,7 @@ SECTION = f"/etc/supervisor/conf.d/{GATE.name}.conf"
 # mallopt(3): what large messages took goes back to the system at once. Else each thread keeps its own.
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
 
-_CODE = ("gate", "settings")  # the rooms that it runs
+_CODE = ("gate", "protect", "settings")  # the rooms that it runs
 
 _UNIT = """\
 # Written by Todoku. Changes made here are replaced.

@@ -37,6 +37,14 @@ class Manager(Protocol):
         """What the service said last, as far as the manager has it."""
         ...
 
+    def kept(self, host: Host, name: str) -> bool:
+        """Whether the manager runs the service, or will at boot."""
+        ...
+
+    def stop(self, host: Host, name: str) -> None:
+        """Stop the service, and have it not started again. Raises HostError."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
@@ -62,6 +70,13 @@ class Systemd:
     def said(self, host: Host, name: str) -> str:
         units = ["-u", name, "-u", f"{name}@-"]
         return host.run(["journalctl", *units, "-n", "15", "-o", "cat", "--no-pager"], check=False).words
+
+    def kept(self, host: Host, name: str) -> bool:
+        active = host.run(["systemctl", "is-active", "--quiet", name], check=False).code == 0
+        return active or self.enabled(host, name)
+
+    def stop(self, host: Host, name: str) -> None:
+        host.run(["systemctl", "disable", "--now", name], timeout=_PATIENCE)
 
 
 # supervisord ends a program by a signal to the process that it started. `postfix start-fg` is a shell that
@@ -104,6 +119,17 @@ class Supervisord:
     def said(self, host: Host, name: str) -> str:
         return _ask(host).said(_program(name))
 
+    def kept(self, host: Host, name: str) -> bool:
+        return host.stat(_section(name)) is not None or self.enabled(host, name)
+
+    def stop(self, host: Host, name: str) -> None:
+        host.remove(_section(name))
+        _ask(host).remove(_program(name))
+
+
+def _section(name: str) -> str:
+    return f"/etc/supervisor/conf.d/{_program(name)}.conf"
+
 
 def _ask(host: Host) -> Supervisor:
     return Supervisor(host.real(SOCKET))
@@ -122,4 +148,4 @@ def manager(kind: ServiceManager | None) -> Manager | None:
 def program(name: str) -> RenderedFile:
     """The section of supervisord's configuration for a service."""
     content = _PROGRAM.format(name=name, command=_PROGRAMS[name])
-    return RenderedFile(f"/etc/supervisor/conf.d/todoku-{name}.conf", content)
+    return RenderedFile(_section(name), content)

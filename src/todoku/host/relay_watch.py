@@ -23,7 +23,16 @@ STATE = "/var/lib/todoku/relay"
 UNIT = f"/etc/systemd/system/{RELAY_WATCH.name}.service"
 SECTION = f"/etc/supervisor/conf.d/{RELAY_WATCH.name}.conf"
 
-_CODE = ("cloud/suppressions.py", "cli/relay_watch.py", "cloud/sdk.py")
+_CODE = (
+    *(
+        "cloud/suppressions.py",
+        "cloud/log_search.py",
+        "cloud/logs.py",
+        "cloud/sdk_logging.py",
+        "cloud/sdk.py",
+    ),
+    *("cli/relay_watch.py", "cli/relay_log.py"),
+)
 
 _UNIT = """\
 # Written by Todoku. Changes made here are replaced.
@@ -70,7 +79,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         daemon=RELAY_WATCH,
         manager=managers.manager(facts.service_manager),
         configuration=(*files, str(program.config), *(str(own_services.PACKAGE / name) for name in _CODE)),
-        reason="the relay tells nobody that a message bounced: its suppression list has to be asked",
+        reason="the relay tells nobody what became of a message: its suppression list and its log have to be asked",
         after=frozenset({f"folder:{STATE}"}),
         follows=frozenset(f"file:{path}" for path in files),
     )

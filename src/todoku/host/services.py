@@ -89,6 +89,17 @@ RELAY_WATCH = Daemon(
     ports=(),
     log="",
 )
+DAILY_CHECK = Daemon(
+    name="todoku-check",
+    process="todoku-check",
+    pid_file="/var/lib/todoku/check/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/check/pid"),
+        *("--name", "todoku-check", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
 
 CERTIFICATES = Daemon(
     name="todoku-certificates",

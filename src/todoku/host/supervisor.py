@@ -58,6 +58,12 @@ class Supervisor:
             self._call("stopProcess", program, True)
         self._call("startProcess", program, False)
 
+    def remove(self, program: str) -> None:
+        """Stop a program whose section is gone, and forget it."""
+        with suppress(_UnknownProgramError):
+            self._call("stopProcessGroup", program, True)
+            self._call("removeProcessGroup", program)
+
     def said(self, program: str, octets: int = 2000) -> str:
         """The end of what the program wrote to its standard streams."""
         try:

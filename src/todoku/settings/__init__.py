@@ -17,6 +17,7 @@ from todoku.settings.models import (
 )
 from todoku.settings.outside import Cloud, Dns, Relay, RelayPlan
 from todoku.settings.problems import Problem, SettingsError
+from todoku.settings.protect import Protect, ProtectRule
 from todoku.settings.reading import DEFAULT_PATH, load, parse
 from todoku.settings.tls import Tls
 
@@ -33,6 +34,8 @@ __all__ = [
     "Gate",
     "Limits",
     "Problem",
+    "Protect",
+    "ProtectRule",
     "Relay",
     "RelayCredential",
     "RelayPlan",

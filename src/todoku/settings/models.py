@@ -14,9 +14,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.campaign import Campaign
 from todoku.settings.firewall import Firewall
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
+from todoku.settings.protect import Protect
 from todoku.settings.tls import Tls
 from todoku.settings.values import (
     ClientNetwork,
@@ -189,8 +191,8 @@ class Gate(Frozen):
     )
     malware_updates: bool = Field(
         True,
-        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false where something "
-        "else puts signatures into /var/lib/clamav.",
+        description="Whether ClamAV's own freshclam keeps the public signatures up to date. false stops it, where "
+        "something else puts signatures into /var/lib/clamav.",
         examples=[True],
     )
 
@@ -267,7 +269,12 @@ class Settings(Frozen):
     accounts: Accounts = Field(Accounts(), description="How mailboxes are kept.")
     limits: Limits = Field(Limits(), description="What this server accepts.")
     gate: Gate = Field(Gate(), description="What the filter asks of mail that leaves, or comes in.")
+    protect: Protect = Field(Protect(), description="What becomes of attachments that leave.")
     ledger: Ledger = Field(Ledger(), description="What is remembered of each message.")
+    campaign: Campaign | None = Field(
+        None,
+        description="Bulk mail: newsletters and notices to people who agreed. Without this table there is none.",
+    )
     tls: Tls = Field(Tls(), description="The server's own certificate.")
     firewall: Firewall = Field(Firewall(), description="This machine's own firewall.")
     devices: tuple[Device, ...] = Field(

@@ -149,6 +149,12 @@ class Cloud(Frozen):
         "postmaster's unless you say otherwise.",
         examples=["alice@hoge.example"],
     )
+    logs: bool = Field(
+        True,
+        description="Whether Todoku switches on the relay's own log, which says whether a recipient's server took a "
+        "message. Oracle keeps the first 10 GB a month for nothing; a record is about 1 kB.",
+        examples=[True],
+    )
     return_path: bool = Field(
         True,
         description="Whether bounces return to a name of your own domain (a custom return path), so that SPF "

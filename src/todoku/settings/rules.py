@@ -83,6 +83,11 @@ def _addresses_are_our_own(settings: Settings) -> Iterator[Fault]:
         addresses += [
             (("devices", index, "sender"), sender) for index, sender in _each(settings.devices, "sender")
         ]
+    with suppress(NotKnownError):
+        if settings.campaign is not None:
+            for key in ("sender", "return_address"):
+                if given := getattr(settings.campaign, key):
+                    addresses.append((("campaign", key), given))
     example = settings.domains[0].name
     for path, address in addresses:
         local, _, domain = address.rpartition("@")

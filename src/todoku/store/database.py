@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from todoku.store.migrating import Migrations
+from todoku.store.migrating import Migrations, keep_a_copy
 
 DEFAULT_PATH = Path("/var/lib/todoku/todoku.sqlite3")
 _MIGRATIONS = Migrations(Path(__file__).parent / "migrations")
@@ -72,7 +72,10 @@ def _refuse_revision(path: Path, current: str | None) -> None:
 
 
 def migrate(path: Path = DEFAULT_PATH) -> None:
-    """Make the database at `path`, or bring it to the wanted schema: all or nothing. Raises `StoreError`."""
+    """Make the database at `path`, or bring it to the wanted schema: all or nothing. Raises `StoreError`.
+
+    What is there already is copied first, beside it (see `migrating`).
+    """
     current = current_revision(path)
     if current is not None and current not in _MIGRATIONS.known():
         _refuse_revision(path, current)
@@ -84,6 +87,14 @@ def migrate(path: Path = DEFAULT_PATH) -> None:
         raise StoreUnusableError(
             f"the database {path} cannot be made: {error.strerror}: {_advice(path)}"
         ) from error
+    if current is not None and current != wanted_revision():
+        try:
+            keep_a_copy(path, current)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnusableError(
+                f"the database {path} was not migrated, as no copy of it could be made first: {error}: "
+                f"{_advice(path)}"
+            ) from error
     engine = _engine(path)
     try:
         with write(engine) as connection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,21 +24,26 @@ from sqlalchemy.pool import NullPool
 
 from todoku.store.database import StoreError, StoreMissingError, StoreNewerError, StoreOlderError
 from todoku.store.database import StoreUnusableError as Unusable
-from todoku.store.migrating import Migrations
+from todoku.store.migrating import Migrations, keep_a_copy
 
 OWNER = "todoku-agent"
 FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
 _MIGRATIONS = Migrations(Path(__file__).parent / "ledger_migrations")
 _WAIT_SECONDS = 30  # for another process's transaction
-_READS = "todoku_reads"
+_READS, _PLACE = "todoku_reads", "todoku_place"
 _SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the ledger is: a file, or "postgresql:///NAME" (with host and user, where they are not the usual ones)."""
+    """Where the ledger is: a file, or "postgresql:///NAME" (with host and user, where they are not the usual ones).
+
+    Other databases that are kept like it say what they are called, whose they are, and their migrations."""
 
     where: str = str(FILE)
+    name: str = "the ledger"
+    owner: str = OWNER  # a user of the machine, and the role in PostgreSQL
+    migrations: Migrations = _MIGRATIONS
 
     @property
     def file(self) -> Path | None:
@@ -46,7 +52,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        return "the ledger " + re.sub("://([^:/@]*):[^@]*@", r"://\1:...@", self.where)
+        return f"{self.name} " + re.sub("://([^:/@]*):[^@]*@", r"://\1:...@", self.where)
 
     def url(self) -> URL:
         """Raises StoreUnusableError when it cannot be understood."""
@@ -63,14 +69,14 @@ class Place:
             folder = url.query.get("host", _SOCKETS)
             url = url.difference_update_query(["host"])
             url = url.update_query_dict({"unix_sock": f"{folder}/.s.PGSQL.{url.port or 5432}"})
-        return url if url.username else url.set(username=_user())
+        return url if url.username else url.set(username=_user(self.owner))
 
 
-def _user() -> str:
-    """Root asks as the user whom the ledger belongs to, which pg_ident.conf has to allow: one role is enough then."""
+def _user(owner: str) -> str:
+    """Root asks as the user whom it belongs to, which pg_ident.conf has to allow: one role is enough then."""
     if os.geteuid() == 0:
         with suppress(KeyError):
-            return pwd.getpwnam(OWNER).pw_name
+            return pwd.getpwnam(owner).pw_name
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -100,7 +106,7 @@ def open(place: Place = Place()) -> Engine:
     current = current_revision(place)
     if current is None:
         raise StoreMissingError(f"{place.shown} is not there yet: run `todoku apply` first, which makes it")
-    if current != wanted_revision():
+    if current != wanted_revision(place):
         _refuse_revision(place, current)
     return _engine(place)
 
@@ -108,17 +114,20 @@ def open(place: Place = Place()) -> Engine:
 def migrate(place: Place = Place()) -> None:
     """Make the ledger, or bring it to the wanted schema: all or nothing. Raises `StoreError`.
 
-    A new file belongs to whom its folder belongs to.
+    A new file belongs to whom its folder belongs to. An older one is copied first, beside it (see `migrating`); of a
+    database in PostgreSQL, its own tools make copies.
     """
     current = current_revision(place)
-    if current is not None and current not in _MIGRATIONS.known():
+    if current is not None and current not in place.migrations.known():
         _refuse_revision(place, current)
     if place.file is not None:
         _make_file(place, place.file)
+        if current is not None and current != wanted_revision():
+            _keep_a_copy(place, place.file, current)
     engine = _engine(place)
     try:
         with write(engine) as connection:
-            _MIGRATIONS.upgrade(connection)
+            place.migrations.upgrade(connection)
     finally:
         engine.dispose()
 
@@ -131,6 +140,16 @@ def _make_file(place: Place, file: Path) -> None:
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise Unusable(f"{place.shown} cannot be made: {error.strerror}: {_advice(place)}") from error
+
+
+def _keep_a_copy(place: Place, file: Path, current: str) -> None:
+    try:
+        with _as_owner_of(file.parent):
+            keep_a_copy(file, current)
+    except (sqlite3.Error, OSError) as error:
+        raise Unusable(
+            f"{place.shown} was not migrated, as no copy of it could be made first: {error}: {_advice(place)}"
+        ) from error
 
 
 def current_revision(place: Place = Place()) -> str | None:
@@ -151,19 +170,19 @@ def current_revision(place: Place = Place()) -> str | None:
         engine.dispose()
 
 
-def wanted_revision() -> str:
+def wanted_revision(place: Place = Place()) -> str:
     """The schema that this version of Todoku works with."""
-    return _MIGRATIONS.wanted()
+    return place.migrations.wanted()
 
 
 def _refuse_revision(place: Place, current: str) -> None:
-    if current in _MIGRATIONS.known():
+    if current in place.migrations.known():
         raise StoreOlderError(
-            f"{place.shown} has the schema {current}, and this version of Todoku needs {wanted_revision()}: "
+            f"{place.shown} has the schema {current}, and this version of Todoku needs {wanted_revision(place)}: "
             "run `todoku apply`, which migrates it and keeps what is in it"
         )
     raise StoreNewerError(
-        f"{place.shown} has the schema {current}, which this version of Todoku (up to {wanted_revision()}) "
+        f"{place.shown} has the schema {current}, which this version of Todoku (up to {wanted_revision(place)}) "
         "does not know: it was made by a later version. Install that one again"
     )
 
@@ -188,16 +207,10 @@ def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
         with engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
             yield connection
     except DBAPIError as error:
-        place = Place(_place(engine))
+        place: Place = engine.get_execution_options()[_PLACE]
         raise Unusable(
             f"{place.shown} could not be used: {error.orig}. Nothing was changed: {_advice(place)}"
         ) from error
-
-
-def _place(engine: Engine) -> str:
-    if engine.dialect.name == "sqlite":
-        return str(engine.url.database)
-    return f"postgresql:///{engine.url.database}"
 
 
 def _advice(place: Place) -> str:
@@ -219,7 +232,7 @@ def _engine(place: Place) -> Engine:
             "connect_args": {"timeout": _WAIT_SECONDS, "check_same_thread": False},
         }
     try:
-        engine = create_engine(url, **options)
+        engine = create_engine(url, execution_options={_PLACE: place}, **options)
     except ImportError as error:
         raise Unusable(
             f"{place.shown} needs pg8000, which is not installed ({error}): pip install 'todoku[postgresql]'"

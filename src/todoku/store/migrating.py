@@ -1,8 +1,15 @@
-"""The migrations of one database, as Alembic keeps them in a folder of the package."""
+"""The migrations of one database, as Alembic keeps them in a folder of the package, and the copy that is taken before.
+
+They go forward only. Who has to go back puts the copy in the place of the database, and the earlier version of Todoku
+with it. A migration is one transaction: the copy is for what is only noticed days later.
+"""
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +21,7 @@ if TYPE_CHECKING:
 
 # Alembic's `context` is one for the whole process, and a plan migrates two databases at the same time.
 _ONE_AT_A_TIME = threading.Lock()
+COPIES = 3  # of each database; older ones are removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +61,48 @@ class Migrations:
         config.set_main_option("script_location", str(self.folder).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         return config
+
+
+def keep_a_copy(file: Path, revision: str) -> Path:
+    """Copy a SQLite database beside itself, as it is at this moment, before it leaves the schema `revision`.
+
+    Only its owner may read the copy. Raises sqlite3.Error, OSError; then nothing is left of it.
+    """
+    copy = file.with_name(f"{file.name}.schema-{revision}")
+    partial = copy.with_name(copy.name + ".partial")
+    partial.unlink(missing_ok=True)  # of a run that was killed
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with (
+            closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(partial)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, without journals beside it
+        _flush(partial)
+        partial.rename(copy)
+        _flush(copy.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _forget_old_copies(file, copy)
+    return copy
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _forget_old_copies(file: Path, newest: Path) -> None:
+    kept = sorted(
+        (path for path in file.parent.glob(f"{file.name}.schema-*") if path != newest),
+        key=lambda path: path.lstat().st_mtime,
+        reverse=True,
+    )
+    for path in kept[COPIES - 1 :]:
+        with suppress(FileNotFoundError):
+            path.unlink()

@@ -19,6 +19,8 @@ from todoku.cloud.values import (
     EmailDomain,
     Group,
     IdentityDomain,
+    Log,
+    LogGroup,
     NewCredential,
     Policy,
     Region,
@@ -81,6 +83,7 @@ class FakeApi:
         self.denied = set()
         self.domains, self.keys, self.all_senders, self.paths = [], [], [], []
         self.users, self.groups, self.members, self.all_policies, self.credentials = [], [], set(), [], []
+        self.all_log_groups, self.all_logs = [], []
         self.subscribed = [Region("ap-tokyo-1", home=True)]
         self.identity = [IdentityDomain("Default", "https://idcs-1.identity.oraclecloud.com")]
         self.host = "smtp.email.ap-tokyo-1.oci.oraclecloud.com"
@@ -236,6 +239,35 @@ class FakeApi:
 
     def delete_return_path(self, path):
         self._call("delete_return_path", lambda: self.paths.remove(path))
+
+    def log_groups(self):
+        return self._call("log_groups", lambda: list(self.all_log_groups))
+
+    def create_log_group(self, name, token):
+        made = LogGroup(self._id("loggroup"), name, ACTIVE, True)
+        self._call("create_log_group", lambda: self._once(token, lambda: self.all_log_groups.append(made)))
+
+    def delete_log_group(self, group):
+        self._call("delete_log_group", lambda: self.all_log_groups.remove(group))
+
+    def logs(self, group):
+        return self._call("logs", lambda: [log for log in self.all_logs if log.group_id == group.id])
+
+    def create_log(self, group, name, domain, category):
+        made = Log(self._id("log"), group.id, name, ACTIVE, True, True, domain.id, category)
+
+        def make():
+            if any((log.resource, log.category) == (domain.id, category) for log in self.all_logs):
+                self._conflict(name)
+            self.all_logs.append(made)
+
+        self._call("create_log", make)
+
+    def enable_log(self, log):
+        self._call("enable_log", lambda: self._replace(self.all_logs, log, enabled=True))
+
+    def delete_log(self, log):
+        self._call("delete_log", lambda: self.all_logs.remove(log))
 
     def smtp_host(self):
         return self._call("smtp_host", lambda: self.host)

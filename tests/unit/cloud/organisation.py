@@ -69,7 +69,7 @@ class Organisation:
         self.relay = Relay(endpoint, lambda: RelayCredential(*self.keeper.kept))
 
     def client(self, patience=None):
-        services = ("email", "identity", "identity_domains", "network", "compute")
+        services = ("email", "identity", "identity_domains", "logging", "loggingsearch", "network", "compute")
         endpoints = dict.fromkeys(services, self.side.endpoint)
         api = open_api(access_of(self.settings, endpoints))
         return Cloud(api, Outputs(), patience or Patience(first=0.05, longest=0.2, total=20))

@@ -68,7 +68,7 @@ def test_the_plan_looks_at_each_kind_of_thing_once_however_many_senders_there_ar
     tenancy.plan(addresses=addresses)
 
     assert max(tenancy.api.count(operation) for operation in set(tenancy.api.calls)) == 1
-    assert len(tenancy.api.calls) <= 12
+    assert len(tenancy.api.calls) <= 14
 
 
 @pytest.mark.parametrize("fault", ["lost", "unsent", "500", "throttled"])

@@ -21,7 +21,7 @@ READS = (
     *("list_region_subscriptions", "list_domains", "get_compartment"),
     *("list_users", "list_groups", "list_policies", "list_user_group_memberships", "list_smtp_credentials"),
     *("list_email_domains", "list_dkims", "get_dkim", "list_email_return_paths", "get_email_return_path"),
-    "list_senders",
+    *("list_senders", "list_log_groups", "list_logs"),
 )
 WRITES = {
     "create_group": 1,
@@ -30,6 +30,8 @@ WRITES = {
     "create_policy": 1,
     "create_smtp_credential": 1,
     "create_email_domain": 1,
+    "create_log_group": 1,
+    "create_log": 2,
     "create_dkim": 1,
     "create_email_return_path": 2,  # refused until the DKIM key is active
     "create_sender": 3,  # the postmaster, Alice, and then the whole domain
@@ -93,6 +95,8 @@ def inventory(organisation):
         "groups": tenancy.groups,
         "policies": tenancy.policies,
         "credentials": tenancy.credentials,
+        "log groups": cloud.logging["ap-tokyo-1"].groups,
+        "logs": cloud.logging["ap-tokyo-1"].logs,
     }
     names = {kind: sorted(each.name for each in shelf.alive()) for kind, shelf in shelves.items()}
     return names | {"memberships": len(list(tenancy.memberships.alive()))}
@@ -100,7 +104,7 @@ def inventory(organisation):
 
 def require_all_of_it_once(organisation):
     there = inventory(organisation)
-    assert there.pop("keys")[0].startswith("todoku-nrt1-") and len(there) == 8
+    assert there.pop("keys")[0].startswith("todoku-nrt1-") and len(there) == 10
     assert len(organisation.client().dkims(organisation.client().email_domain("hoge.example"))) == 1
     assert there == {
         "domains": ["hoge.example"],
@@ -110,6 +114,8 @@ def require_all_of_it_once(organisation):
         "groups": ["Administrators", "todoku-senders"],
         "policies": ["Tenant Admin Policy", "todoku-senders"],
         "credentials": [organisation.keeper.kept[0]],
+        "log groups": ["todoku"],
+        "logs": ["hoge.example_outboundaccepted", "hoge.example_outboundrelayed"],
         "memberships": 2,  # the administrator's is the other one
     }
 

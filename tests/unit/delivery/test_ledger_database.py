@@ -63,7 +63,7 @@ def test_a_ledger_of_another_version_is_not_touched(place: ledger.Place) -> None
 def test_an_older_ledger_is_migrated_by_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = ledger.Place(str(tmp_path / "ledger.sqlite3"))
     ledger.migrate(place)
-    monkeypatch.setattr(ledger, "wanted_revision", lambda: "9999")
+    monkeypatch.setattr(ledger, "wanted_revision", lambda _: "9999")
     with pytest.raises(StoreOlderError, match="todoku apply"):
         ledger.open(place)
 

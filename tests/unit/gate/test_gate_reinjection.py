@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from todoku.gate.reinjection import Copy, Injector, NotTaken, hand_over
+from todoku.gate import passage
+from todoku.gate.reinjection import Copy, Injector, NotTaken, answered, hand_over
 
 COPY = Copy(b"key", "bounces@hoge.example", ("a@x.example", "b@x.example"), b"Subject: x\n\n.\ntext\n")
+
+
+def note_of(copy: Copy) -> str:
+    """The note that the copy names to the gate."""
+    first = copy.content.split(b"\r\n")[0].decode()
+    assert first.startswith(f"{passage.NOTE}: ")
+    return first.partition(": ")[2]
+
+
+def notes(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def without_note(copy: Copy) -> Copy:
+    return replace(copy, content=copy.content.partition(b"\r\n")[2])
 
 
 class Server:
@@ -97,7 +117,7 @@ def test_what_was_taken_is_not_handed_over_again(tmp_path: Path) -> None:
     taken: list[Copy] = []
     for _ in range(2):  # another worker, or the gate started anew
         Injector(tmp_path / "forwarded", taken.append)(COPY)
-    assert taken == [COPY]
+    assert [without_note(copy) for copy in taken] == [COPY]
 
 
 def test_what_was_not_taken_is_tried_again(tmp_path: Path) -> None:
@@ -108,14 +128,14 @@ def test_what_was_not_taken_is_tried_again(tmp_path: Path) -> None:
         Injector(tmp_path, refuse)(COPY)
     taken: list[Copy] = []
     Injector(tmp_path, taken.append)(COPY)
-    assert taken == [COPY]
+    assert [without_note(copy) for copy in taken] == [COPY]
 
 
 def test_notes_are_kept_for_as_long_as_mail_servers_try(tmp_path: Path) -> None:
     now = [1_000_000.0]
     taken: list[Copy] = []
     Injector(tmp_path, taken.append, lambda: now[0])(COPY)
-    (note,) = tmp_path.iterdir()
+    (note,) = notes(tmp_path)
     os.utime(note, (now[0], now[0]))
     now[0] += 4 * 86400
     Injector(tmp_path, taken.append, lambda: now[0])(COPY)
@@ -151,5 +171,107 @@ def test_a_copy_that_was_handed_over_is_taken_even_if_the_note_fails(
     Injector(tmp_path, taken.append)(
         COPY
     )  # an error would have the sender send it again, and carol get it twice
-    assert taken == [COPY]
-    assert list(tmp_path.iterdir()) == []
+    assert [without_note(copy) for copy in taken] == [COPY]
+    assert notes(tmp_path) == []
+
+
+# --- killed while it is handed over ---
+
+
+def killed_when(tmp_path: Path, *, told: bool) -> None:
+    """Hands a copy over, and is killed before Postfix's answer is read: `told` after the gate has let it pass."""
+
+    def hand_over_and_die(copy: Copy) -> None:
+        if told:
+            answered(note_of(copy), tmp_path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        Injector(tmp_path, hand_over_and_die)(COPY)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_killed_after_the_gate_let_the_copy_pass_it_is_not_handed_over_again(tmp_path: Path) -> None:
+    killed_when(tmp_path, told=True)
+    taken: list[Copy] = []
+    Injector(tmp_path, taken.append, postfix_began=lambda: 0.0)(COPY)
+    assert taken == []
+
+
+def test_killed_before_the_gate_let_the_copy_pass_it_is_handed_over_again(tmp_path: Path) -> None:
+    killed_when(tmp_path, told=False)
+    taken: list[Copy] = []
+    now = [time.time()]
+    again = Injector(tmp_path, taken.append, lambda: now[0], postfix_began=lambda: 0.0)
+    with pytest.raises(NotTaken, match="just being handed over"):  # Postfix may be about to ask the gate
+        again(COPY)
+    now[0] += 4
+    again(COPY)
+    assert [without_note(copy) for copy in taken] == [COPY]
+
+
+@pytest.mark.parametrize("began", [3_000_000_000.0, float("inf")])
+def test_a_copy_that_passed_before_postfix_was_stopped_is_handed_over_again(
+    tmp_path: Path, began: float
+) -> None:
+    killed_when(tmp_path, told=True)
+    taken: list[Copy] = []
+    again = Injector(tmp_path, taken.append, postfix_began=lambda: began)
+    again(COPY)
+    assert [without_note(copy) for copy in taken] == [COPY]
+    again(COPY)
+    assert len(taken) == 1
+
+
+def test_a_copy_that_passed_and_was_not_taken_all_the_same_is_handed_over_again(tmp_path: Path) -> None:
+    def refuse(copy: Copy) -> None:
+        answered(note_of(copy), tmp_path)
+        raise NotTaken("451 4.3.0 Error: queue file write error")
+
+    with pytest.raises(NotTaken):
+        Injector(tmp_path, refuse)(COPY)
+    taken: list[Copy] = []
+    Injector(tmp_path, taken.append, postfix_began=lambda: 0.0)(COPY)
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_the_gates_answer_and_postfixs_may_be_noted_in_either_order(tmp_path: Path, late: bool) -> None:
+    names: list[str] = []
+
+    def hand_over(copy: Copy) -> None:
+        names.append(note_of(copy))
+        if not late:
+            answered(names[0], tmp_path)
+
+    Injector(tmp_path, hand_over)(COPY)
+    if late:
+        answered(names[0], tmp_path)
+    (note,) = notes(tmp_path)
+    assert note.name == hashlib.sha256(COPY.key).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a.1.2", "a" * 64 + ".1.2/../x", "x" * 5000])
+def test_a_note_that_is_none_of_ours_is_nothing(tmp_path: Path, name: str) -> None:
+    answered(name, tmp_path)
+    assert notes(tmp_path) == []
+
+
+def test_a_copy_that_somebody_is_handing_over_is_not_handed_over_beside_it(tmp_path: Path) -> None:
+    def hand_over(_copy: Copy) -> None:
+        with pytest.raises(NotTaken, match="just being handed over"):
+            Injector(tmp_path, taken.append)(COPY)
+
+    taken: list[Copy] = []
+    Injector(tmp_path, hand_over)(COPY)
+    Injector(tmp_path, taken.append)(COPY)
+    assert taken == []
+
+
+def test_what_a_killed_gate_left_is_swept_away_with_the_notes(tmp_path: Path) -> None:
+    killed_when(tmp_path, told=False)
+    (left,) = notes(tmp_path)
+    os.utime(left, (1.0, 1.0))
+    Injector(tmp_path, lambda _: None)(COPY)
+    assert left not in notes(tmp_path)

@@ -78,6 +78,17 @@ def test_the_socket_is_for_the_owner_and_the_group_only(gate):
     assert stat.S_ISSOCK(gate.socket.stat().st_mode)
 
 
+def test_what_waits_until_the_mail_server_is_told_that_a_message_passes_happens_then(gate):
+    client = gate.client()
+    for name, do, passes in (("passed", "add", True), ("held", "hold", False), ("again", "slow", True)):
+        gate.begin(client)
+        client.send(content([("X-Do", f" {do}"), ("X-Tell", f" {name}")], b"text\r\n"))
+        assert (client.replies()[-1] == ("c", b"")) is passes
+        if passes:
+            gate.wait((gate.socket.parent / name).exists)
+    assert not (gate.socket.parent / "held").exists()
+
+
 def test_many_messages_go_over_one_connection(gate):
     client = gate.client()
     for _ in range(50):

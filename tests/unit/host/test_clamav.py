@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fake_machine import FakeMachine
 
 from todoku.host import clamav, desired, packages
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import File
+from todoku.host.stopped import Stopped
+from todoku.plan.resource import ChangeFailed
 from todoku.settings import Settings, parse
 
 TOML = """
@@ -60,11 +63,48 @@ def test_asked_for_it_is_installed_configured_and_kept_running(manager: ServiceM
                    if each.id == "service:postfix" for need in each.needs)  # fmt: skip
 
 
-def test_signatures_of_ones_own_are_left_alone() -> None:
-    own = settings('[gate]\nmalware = "clamav"\nmalware_updates = false\n')
-    ids = [each.id for each in clamav.resources(own, facts("systemd"))]
-    assert "service:clamav-daemon" in ids
-    assert not any("freshclam" in each for each in ids)
+OWN_SIGNATURES = settings('[gate]\nmalware = "clamav"\nmalware_updates = false\n')
+
+
+def stopped(manager: ServiceManager) -> Stopped:
+    (found,) = [each for each in clamav.resources(OWN_SIGNATURES, facts(manager)) if "freshclam" in each.id]
+    assert isinstance(found, Stopped)
+    return found
+
+
+def test_signatures_of_ones_own_are_not_replaced_by_freshclam(tmp_path: Path) -> None:
+    machine = FakeMachine(
+        tmp_path, {"systemctl is-active": [(0, "", "")], "systemctl is-enabled": [(0, "", "")]}
+    )
+    freshclam = stopped("systemd")
+    assert freshclam.id == "service:clamav-freshclam"
+    change = freshclam.differ(freshclam.look(machine))
+    assert change is not None
+    assert change.summary == "stop clamav-freshclam, and have it not started at boot"
+    freshclam.change(change, machine)
+    assert machine.asked[-1] == "systemctl disable --now clamav-freshclam"
+
+
+def test_a_freshclam_that_is_stopped_is_left_alone_until_its_package_is_installed_anew(
+    tmp_path: Path,
+) -> None:
+    machine = FakeMachine(
+        tmp_path, {"systemctl is-active": [(3, "", "")], "systemctl is-enabled": [(1, "", "")]}
+    )
+    freshclam = stopped("systemd")
+    assert freshclam.differ(freshclam.look(machine)) is None
+    freshclam.change(freshclam.triggered({"packages"}), machine)
+    assert not any("disable" in line for line in machine.asked)
+    assert freshclam.watches == {"packages"}
+
+
+def test_a_freshclam_that_cannot_be_stopped_is_told(tmp_path: Path) -> None:
+    machine = FakeMachine(tmp_path, {"systemctl disable": [(1, "", "Access denied")]})
+    freshclam = stopped("systemd")
+    change = freshclam.differ(freshclam.look(machine))
+    assert change is not None
+    with pytest.raises(ChangeFailed, match="Access denied"):
+        freshclam.change(change, machine)
 
 
 def test_only_the_gate_can_tell_clamd_what_to_do() -> None:

@@ -123,3 +123,20 @@ def test_a_program_that_cannot_be_known_is_refused_in_words(host: Host) -> None:
 def test_without_supervisord_the_socket_is_named(tmp_path: Path) -> None:
     with pytest.raises(SupervisorError, match=r"does not answer at .*supervisor\.sock"):
         Supervisord().enabled(Host(tmp_path), "postfix")
+
+
+def test_a_program_that_is_stopped_is_forgotten_and_may_come_back(host: Host, tmp_path: Path) -> None:
+    section = tmp_path / "etc/supervisor/conf.d/todoku-postfix.conf"
+    section.parent.mkdir(parents=True)
+    section.symlink_to(tmp_path / "conf.d/todoku-postfix.conf")
+    (tmp_path / "conf.d/todoku-postfix.conf").write_text(_PROGRAM.format(word="first"))
+    manager = Supervisord()
+    manager.restart(host, "postfix")
+    assert manager.kept(host, "postfix")
+    manager.stop(host, "postfix")
+    assert not section.is_symlink()
+    assert not manager.kept(host, "postfix")
+    manager.stop(host, "postfix")  # what is not there is no trouble
+    section.symlink_to(tmp_path / "conf.d/todoku-postfix.conf")
+    manager.restart(host, "postfix")
+    assert manager.kept(host, "postfix")

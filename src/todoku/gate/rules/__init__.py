@@ -23,6 +23,7 @@ from todoku.gate.rules.header_size import header_size
 from todoku.gate.rules.hide_client import hide_client
 from todoku.gate.rules.malware import malware
 from todoku.gate.rules.null_sender import made_approvable
+from todoku.gate.rules.protection import planned, protection
 from todoku.gate.rules.return_address import returned
 from todoku.gate.rules.sender_belongs import sender_belongs
 from todoku.gate.rules.single import single
@@ -40,6 +41,7 @@ OUTBOUND: tuple[Placed, ...] = (
     Placed(Stage.HEADERS, "approved", approved),
     Placed(Stage.HEADERS, "complete", complete),
     Placed(Stage.HEADERS, "hide_client", hide_client),
+    Placed(Stage.BODY, "protection.planned", planned),
     Placed(Stage.BODY, "size", size),
 )
 
@@ -50,11 +52,12 @@ INBOUND: tuple[Placed, ...] = (
 
 BOTH: tuple[Placed, ...] = (Placed(Stage.BODY, "malware", malware),)
 
-# These count, outbound, or hand copies to Postfix, inbound: nothing may refuse a message after them.
+# These count, or make copies of the message for others: nothing may refuse a message after them.
 LAST: tuple[Placed, ...] = (
     Placed(Stage.BODY, "spending", spending),
     Placed(Stage.BODY, "return_address", returned),
     Placed(Stage.BODY, "forwarding", forwarded),
+    Placed(Stage.BODY, "protection", protection),
 )
 
 ORDER: tuple[Placed, ...] = (*OUTBOUND, *INBOUND, *BOTH, *LAST)

@@ -19,7 +19,9 @@ def size(message: MessageSoFar) -> Decision:
     settings = message.context.site
     total = whole_size(message)
     here, there = settings.limits.message_size, settings.relay.plan.message_size
-    recipients = outside(message)
+    # What becomes of protected attachments is measured when it is made.
+    protected = message.protection.recipients if message.protection else ()
+    recipients = [each for each in outside(message) if each not in protected]
     if total <= (min(here, there) if recipients else here):
         return PASS
     return Refuse(

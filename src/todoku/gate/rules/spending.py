@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from todoku.gate import notices, passage, rewriting
+from todoku.gate import notices, passage, protected, reinjection, rewriting
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, Verdict
 from todoku.gate.direction import Origin, origin, outside
 from todoku.gate.limits import Busy, Limits, Reached, Spender, Tell
@@ -39,15 +39,22 @@ class Spending:
 
     def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         """Only recipients outside count: what stays here costs nothing and spreads nothing."""
-        came_from = origin(message)
-        if came_from is Origin.WORLD:
+        if origin(message) is Origin.WORLD:
             return PASS
-        limits, recipients = message.context.limits, outside(message)
-        if limits is None or not recipients:
+        kept = message.protection.recipients if message.protection else ()
+        recipients = [each for each in outside(message) if each not in kept]
+        return self.spend(message, recipients, whole_size(message))
+
+    def spend(
+        self, message: MessageSoFar, recipients: list[str], size: int
+    ) -> Decision | Awaitable[Decision]:
+        """What `size` bytes to these `recipients` outside cost; a copy that was made of a message has been paid for."""
+        limits, came_from = message.context.limits, origin(message)
+        if limits is None or not recipients or protected.copy_id(message):
             return _decision(None, message)
         reached: list[Reached] = []
         spender = _spender(message, came_from)
-        asked: _Asked = (spender, recipients, whole_size(message), time.time(), reached.append)
+        asked: _Asked = (spender, recipients, size, time.time(), reached.append)
         try:
             verdict = limits.spend_at_once(*asked)
         except Busy:
@@ -70,8 +77,13 @@ class Spending:
 def _decision(verdict: Verdict | None, message: MessageSoFar) -> Decision:
     if verdict:
         return verdict
-    shown = message.headers.all(passage.NAME)
-    return Change([DeleteHeader(passage.NAME)]) if shown else PASS
+    shown = [name for name in (passage.NAME, passage.NOTE) if message.headers.all(name)]
+    if not shown:
+        return PASS
+    note = message.headers.first(passage.NOTE)
+    if note and passage.is_ours(message):
+        message.when_told = functools.partial(reinjection.answered, note)
+    return Change([DeleteHeader(name) for name in shown])
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from todoku.host import endpoint
+from todoku.host import endpoint, guessing
 from todoku.host.facts import Facts, Version
 from todoku.host.rendered import RenderedFile
 from todoku.settings import Settings
@@ -29,6 +29,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         certificate=endpoint.certificate(settings),
         key=endpoint.key(settings),
         internal_certificate=endpoint.INTERNAL,
+        guessing_url=guessing.URL,
+        guessing_file=guessing.DOVECOT_FILE,
         log_to_file=facts.service_manager != "systemd",
     )
     return (RenderedFile(_PATH, content),)

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from todoku.host import endpoint
 from todoku.host.facts import Facts
-from todoku.host.postfix import parameters, tables
+from todoku.host.postfix import pace, parameters, tables
 from todoku.host.rendered import RenderedFile
 from todoku.settings import Settings, credential
 
@@ -37,6 +37,7 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "certificate_chain": tuple(dict.fromkeys((endpoint.key(settings), endpoint.certificate(settings)))),
         "internal_certificate": endpoint.INTERNAL,
         "relay_size": relayed,
+        "pace": pace.pace(settings.relay.plan),
         # cleanup(8) holds every message to this one, smtpd(8) to that of its service.
         "largest_size": max(settings.limits.message_size, relayed),
         "device_classes": tables.device_classes(settings),

@@ -94,6 +94,8 @@ async def headers(message: MessageSoFar) -> Decision:
 
 def body(message: MessageSoFar) -> Decision:
     do = message.headers.first("X-Do") or ""
+    if name := message.headers.first("X-Tell"):
+        message.when_told = Path(sys.argv[1]).with_name(name).touch
     match do:
         case "refuse-body":
             return Refuse(552, "5.3.4", f"body of {message.body.size} bytes")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from outbound_mail import ALICE, CAROL, PLAIN, Site, decided, eml
 
-from todoku.gate import passage
+from todoku.gate import passage, reinjection
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, HoldBack, Refuse
 from todoku.gate.message import MessageSoFar
 from todoku.gate.notices import Notice
@@ -115,6 +115,25 @@ def test_who_uses_the_port_for_copies_without_being_the_gate_has_the_limits_of_t
     held = spending(site.message(header + PLAIN, CAROL, login=None, address="127.0.0.1"))
     assert isinstance(held, HoldBack)
     assert "this machine has" in held.words
+
+
+def test_that_a_copy_passes_is_noted_once_postfix_has_been_told_so_and_for_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(reinjection, "answered", noted.append)
+    note = f"{passage.NOTE}: .abc.1.2\r\n".encode()
+    ours = f"{passage.NAME}: {passage.TOKEN}\r\n".encode()
+    without_either = Change([DeleteHeader(passage.NAME), DeleteHeader(passage.NOTE)])
+    for passes, token in ((True, ours), (False, b"X-Todoku-Passage: guessed\r\n")):
+        message = Site(tmp_path).message(note + token + PLAIN, CAROL, login=None, address="127.0.0.1")
+        assert spending(message) == without_either
+        assert noted == []  # not before it is told
+        assert (message.when_told is not None) is passes
+        if message.when_told:
+            message.when_told()
+            assert noted == [".abc.1.2"]
+            noted.clear()
 
 
 def test_the_token_of_a_copy_for_somebody_here_is_not_shown(tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+"""Campaigns: made from a list, with a row for each recipient; started, paused, gone on with, cancelled; their numbers.
+
+A campaign goes to those who have confirmed, and who have neither unsubscribed, bounced nor complained. Whoever has a
+row in it gets no second one, however often it is filled up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, insert, literal, select, update
+
+from todoku.campaign import lists, segments
+from todoku.campaign.errors import NotKnownError, NotSoError
+from todoku.campaign.opened import Opened, inserted
+from todoku.campaign.template import Source, Templates
+from todoku.store import campaign_schema as schema
+
+# draft: nothing is sent; started: from `starts` on; stopped: by itself, for the reason in `words`.
+DRAFT, STARTED, PAUSED, STOPPED, CANCELLED, FINISHED = (
+    "draft",
+    "started",
+    "paused",
+    "stopped",
+    "cancelled",
+    "finished",
+)
+UNSETTLED = ("ready", "leased", "deferred")
+# sent: the relay took it. suppressed: it took it, and said that it sends it nowhere; or we knew.
+SETTLED = ("sent", "failed", "suppressed", "unsubscribed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How many recipients are in which state; what was heard later of those that were sent."""
+
+    total: int = 0
+    ready: int = 0
+    leased: int = 0
+    deferred: int = 0
+    sent: int = 0
+    failed: int = 0
+    suppressed: int = 0
+    unsubscribed: int = 0
+    cancelled: int = 0
+    bounced: int = 0
+    complained: int = 0
+    unsubscribed_later: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.ready + self.leased + self.deferred
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def create(
+    opened: Opened,
+    name: str,
+    list_name: str,
+    source: Source,
+    *,
+    segment: str = "",
+    reason: str | None = None,
+    not_of: str | None = None,
+) -> int:
+    """A draft with all its recipients. `not_of`: a campaign whose recipients get nothing of this one.
+
+    Raises NotSoError: also when somebody's agreement is not known and there is no `reason` to write to them.
+    """
+    lists.check_name(name)
+    Templates(source)
+    now = opened.clock()
+    with opened.write() as connection:
+        if connection.execute(select(schema.campaign.c.id).where(schema.campaign.c.name == name)).first():
+            raise NotSoError(f"there is a campaign {name} already")
+        found = lists.find(connection, list_name)
+        without = _without_evidence(connection, found.id, segment)
+        if without and not (reason or "").strip():
+            raise NotSoError(
+                f"of {without:,} people on {list_name} it is not known when and how they agreed: say with --reason why "
+                "they are written to, which is kept; or leave them out with a segment"
+            )
+        row = {
+            "name": name,
+            "list": found.id,
+            "kind": "bulk",
+            "segment": segment,
+            "subject": source.subject,
+            "subject_b": source.subject_b,
+            "text": source.text,
+            "html": source.html,
+            "state": DRAFT,
+            "reason": reason,
+            "created": now,
+        }
+        number = inserted(connection, schema.campaign, row)
+        excluded = None if not_of is None else find(connection, not_of).id
+        _fill(connection, number, found.id, segment, excluded, now, two=source.subject_b is not None)
+        return number
+
+
+def _fill(
+    connection: Connection,
+    campaign: int,
+    list_id: int,
+    segment: str,
+    excluded: int | None,
+    now: float,
+    *,
+    two: bool,
+) -> None:
+    """One statement, whatever the size: a million rows take seconds."""
+    got, person = schema.recipient, schema.subscriber
+    query: Select[Any] = _who(list_id, segment)
+    for each in (campaign, excluded):
+        if each is not None:
+            query = query.where(
+                ~select(got.c.id).where(got.c.campaign == each, got.c.subscriber == person.c.id).exists()
+            )
+    # A/B: by the person's number, so that half of the list gets each.
+    variant = _variant() if two else literal("a")
+    columns = query.with_only_columns(
+        literal(campaign), person.c.id, literal("ready"), variant, literal(now), literal(0)
+    ).order_by(person.c.id)
+    names = ["campaign", "subscriber", "state", "variant", "due", "attempts"]
+    connection.execute(insert(got).from_select(names, columns))
+
+
+def _variant() -> Any:
+    from sqlalchemy import case
+
+    return case((schema.subscriber.c.id % 2 == 0, "a"), else_="b")
+
+
+def _who(list_id: int, segment: str) -> Select[Any]:
+    person, of = schema.subscriber, schema.subscription
+    return (
+        select(person.c.id)
+        .join(of, of.c.subscriber == person.c.id)
+        .where(of.c.list == list_id, of.c.state == "confirmed", person.c.blocked.is_(None))
+        .where(segments.condition(segment))
+    )
+
+
+def _without_evidence(connection: Connection, list_id: int, segment: str) -> int:
+    query = _who(list_id, segment).where(schema.subscription.c.has_evidence.is_(False))
+    return int(connection.execute(query.with_only_columns(func.count())).scalar_one())
+
+
+def find(connection: Connection, name: str) -> Row[Any]:
+    """Raises NotKnownError."""
+    found = connection.execute(select(schema.campaign).where(schema.campaign.c.name == name)).first()
+    if found is None:
+        raise NotKnownError(f"there is no campaign {name}: `todoku campaign list` shows those there are")
+    return found
+
+
+def start(opened: Opened, name: str, at: float | None = None) -> None:
+    """Have it sent from `at` on; at once without. Raises CampaignError."""
+    now = opened.clock()
+    if at is not None and at < now - 60:
+        raise NotSoError("that time is over")
+    starts = now if at is None else at
+    _change(
+        opened, name, (DRAFT, PAUSED, STOPPED), state=STARTED, starts=starts, words=None, what="be started"
+    )
+
+
+def pause(opened: Opened, name: str) -> None:
+    """What is on its way to the relay still goes. Raises CampaignError."""
+    _change(opened, name, (STARTED,), state=PAUSED, what="be paused")
+
+
+def cancel(opened: Opened, name: str) -> None:
+    """For good: who has not got it will not get it. Raises CampaignError."""
+    now = opened.clock()
+    with opened.write() as connection:
+        found = _checked(connection, name, (DRAFT, STARTED, PAUSED, STOPPED), "be cancelled")
+        connection.execute(
+            update(schema.campaign).where(schema.campaign.c.id == found.id).values(state=CANCELLED, ended=now)
+        )
+        got = schema.recipient
+        waiting = (got.c.campaign == found.id) & got.c.state.in_(("ready", "deferred"))
+        connection.execute(update(got).where(waiting).values(state="cancelled", settled=now))
+
+
+def stop(connection: Connection, campaign: int, words: str) -> None:
+    """By itself: `start` goes on when somebody has looked."""
+    here = (schema.campaign.c.id == campaign) & (schema.campaign.c.state == STARTED)
+    connection.execute(update(schema.campaign).where(here).values(state=STOPPED, words=words))
+
+
+def _change(opened: Opened, name: str, before: tuple[str, ...], *, what: str, **changed: Any) -> None:
+    with opened.write() as connection:
+        found = _checked(connection, name, before, what)
+        connection.execute(update(schema.campaign).where(schema.campaign.c.id == found.id).values(**changed))
+
+
+def _checked(connection: Connection, name: str, before: tuple[str, ...], what: str) -> Row[Any]:
+    found = find(connection, name)
+    if found.kind != "bulk" or found.state not in before:
+        raise NotSoError(f"the campaign {name} is {found.state}, and cannot {what}")
+    return found
+
+
+def numbers(connection: Connection, campaign: int) -> Numbers:
+    got = schema.recipient
+    by_state = connection.execute(
+        select(got.c.state, func.count()).where(got.c.campaign == campaign).group_by(got.c.state)
+    )
+    counts: dict[str, int] = {row[0]: row[1] for row in by_state}
+    later = connection.execute(
+        select(got.c.later, func.count())
+        .where(got.c.campaign == campaign, got.c.later.is_not(None))
+        .group_by(got.c.later)
+    )
+    heard: dict[str, int] = {row[0]: row[1] for row in later}
+    return Numbers(
+        total=sum(counts.values()),
+        **{state: counts.get(state, 0) for state in (*UNSETTLED, *SETTLED)},
+        bounced=heard.get("bounced", 0),
+        complained=heard.get("complained", 0),
+        unsubscribed_later=heard.get("unsubscribed", 0),
+    )
+
+
+def overview(opened: Opened) -> list[dict[str, Any]]:
+    """All campaigns with their numbers, the newest first."""
+    table = schema.campaign
+    with opened.read() as connection:
+        rows = connection.execute(
+            select(table).where(table.c.kind == "bulk").order_by(table.c.id.desc())
+        ).all()
+        return [
+            {
+                "name": row.name,
+                "state": row.state,
+                "words": row.words,
+                "starts": row.starts,
+                "created": row.created,
+                "ended": row.ended,
+                "numbers": numbers(connection, row.id).as_json(),
+            }
+            for row in rows
+        ]

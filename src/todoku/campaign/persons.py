@@ -1,0 +1,91 @@
+"""One person: everything that is kept of them, and forgetting them.
+
+Who is forgotten leaves the numbers of past campaigns as they are, and a keyed digest of the address, by which an
+import of an old file does not bring it back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from todoku.campaign import lists
+from todoku.campaign.errors import NotKnownError
+from todoku.campaign.opened import Opened
+from todoku.store import campaign_schema as schema
+
+
+def export(opened: Opened, address: str) -> dict[str, Any]:
+    """Everything that is kept of a person, in words that they can read. Raises NotKnownError."""
+    with opened.read() as connection:
+        person = lists.subscriber(connection, lists.check_address(address))
+        if person is None:
+            raise NotKnownError(f"nothing is kept of {address}")
+        of, name = schema.subscription, schema.subscription_list.c.name.label("list")
+        lists_ = connection.execute(
+            select(name, of.c.state, of.c.since)
+            .join(schema.subscription_list, schema.subscription_list.c.id == of.c.list)
+            .where(of.c.subscriber == person.id)
+        )
+        consents = connection.execute(
+            select(
+                name,
+                schema.consent.c.time,
+                schema.consent.c.what,
+                schema.consent.c.source,
+                schema.consent.c.text,
+            )
+            .join(schema.subscription_list, schema.subscription_list.c.id == schema.consent.c.list)
+            .where(schema.consent.c.subscriber == person.id)
+            .order_by(schema.consent.c.id)
+        )
+        got = schema.recipient
+        messages = connection.execute(
+            select(
+                schema.campaign.c.name.label("campaign"), got.c.state, got.c.settled, got.c.words, got.c.later
+            )
+            .join(schema.campaign, schema.campaign.c.id == got.c.campaign)
+            .where(got.c.subscriber == person.id)
+            .order_by(got.c.id)
+        )
+        return {
+            "address": person.address,
+            "attributes": person.attributes,
+            "language": person.language,
+            "blocked": person.blocked,
+            "created": person.created,
+            "lists": [dict(each._mapping) for each in lists_],
+            "consent": [dict(each._mapping) for each in consents],
+            "messages": [dict(each._mapping) for each in messages],
+        }
+
+
+def forget(opened: Opened, address: str) -> None:
+    """Delete the person. Also who is not known is remembered as somebody not to be imported."""
+    address = lists.check_address(address)
+    digest = opened.keys.digest("forgotten", address)
+    now = opened.clock()
+    with opened.write() as connection:
+        table = schema.forgotten
+        if not connection.execute(select(table.c.digest).where(table.c.digest == digest)).first():
+            connection.execute(insert(table), {"digest": digest, "since": now})
+        person = lists.subscriber(connection, address)
+        if person is None:
+            return
+        got = schema.recipient
+        mine = got.c.subscriber == person.id
+        waiting = got.c.state.in_(("ready", "leased", "deferred"))
+        connection.execute(update(got).where(mine, waiting).values(state="unsubscribed", settled=now))
+        # The other side's words may name the address.
+        of_mine = select(got.c.id).where(mine)
+        connection.execute(delete(schema.attempt).where(schema.attempt.c.recipient.in_(of_mine)))
+        connection.execute(update(got).where(mine).values(words=None, subscriber=None))
+        connection.execute(delete(schema.subscriber).where(schema.subscriber.c.id == person.id))
+
+
+def remember_again(opened: Opened, address: str) -> None:
+    """Somebody who was forgotten subscribes anew, themselves."""
+    digest = opened.keys.digest("forgotten", lists.check_address(address))
+    with opened.write() as connection:
+        connection.execute(delete(schema.forgotten).where(schema.forgotten.c.digest == digest))

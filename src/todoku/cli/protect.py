@@ -1,0 +1,127 @@
+"""`todoku protect`: what becomes of the attachments that leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from todoku.cli.context import DONE, USAGE, Context, fail, print_json
+from todoku.cli.people import Json, say
+
+if TYPE_CHECKING:
+    from todoku.protect.plan import Read
+    from todoku.protect.policy import Decided
+    from todoku.settings import Settings
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Attachments that leave: what the policy does with them.",
+)
+_MODES = {
+    "zip": "the attachments go as an encrypted ZIP",
+    "pass": "the original is sent",
+    "exclude": "the original is sent, whatever the subject says",
+    "refuse": "the message is not taken",
+}
+
+
+@app.command("explain")
+def explain(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE.eml", help="A message, as mail programs save it.")],
+    recipient: Annotated[str, typer.Argument(metavar="RECIPIENT", help="To whom it would be sent.")],
+    sender: Annotated[
+        str | None, typer.Option("--sender", help="Who would send it; the address in From without this.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what would become of a message's attachments for one recipient, which line of the settings decides, and why.
+    Nothing is sent."""
+    from todoku.protect import plan
+    from todoku.protect.mime import TooComplex
+
+    context: Context = ctx.obj
+    settings = context.settings()
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}", USAGE)
+    head, body = _split(raw)
+    try:
+        read = plan.read(settings.protect, head, body, _header(head, "Subject"))
+    except TooComplex as problem:
+        fail(f"{file}: such a message is refused: {problem}")
+    who = (sender or _author(head)).lower()
+    outcome = _outcome(settings, context.config, read, who, recipient.lower())
+    if as_json:
+        print_json({"ok": True, **outcome})
+        raise SystemExit(DONE)
+    say(f"{recipient}: {outcome['what']}.")
+    say(f"Decided by {outcome['by']}.")
+    if read.attachments:
+        say("Attachments: " + ", ".join(each.name for each in read.attachments))
+
+
+def _outcome(settings: Settings, config: Path, read: Read, sender: str, recipient: str) -> dict[str, Any]:
+    from todoku.protect.policy import decide
+
+    names = [each.name for each in read.attachments]
+    found: dict[str, Any] = {"mode": "pass", "line": None, "attachments": names, "subject": read.subject}
+    if settings.is_own(recipient):
+        return found | {"what": _MODES["pass"], "by": "the recipient's domain, which is yours"}
+    if not settings.protect.on:
+        line = _line(config, ("protect", "on"))
+        return found | {
+            "what": _MODES["pass"],
+            "by": f"protect.on, which is false ({line[1]})",
+            "line": line[0],
+        }
+    if read.why:
+        return found | {"what": _MODES["pass"], "by": f"the message itself: {read.why}"}
+    decided = decide(settings.protect, sender, recipient, read.content, read.asked.mode)
+    number, place = _line(config, _key(decided))
+    by = (
+        decided.why if decided.rule is None else f"{decided.why}, [[protect.rules]] number {decided.rule + 1}"
+    )
+    if decided.why.startswith("the subject"):
+        number, place = None, ""
+    return found | {
+        "mode": decided.mode.value,
+        "what": _MODES[decided.mode.value],
+        "by": f"{by} ({place})" if place else by,
+        "line": number,
+    }
+
+
+def _key(decided: Decided) -> tuple[str | int, ...]:
+    return ("protect", "default") if decided.rule is None else ("protect", "rules", decided.rule)
+
+
+def _line(config: Path, key: tuple[str | int, ...]) -> tuple[int | None, str]:
+    """Where the settings file says so."""
+    from todoku.settings.lines import Lines
+
+    found = Lines(config.read_text(encoding="utf-8")).find(key)
+    return found, f"{config}:{found}" if found else f"not in {config}, so as it is unless you say otherwise"
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes]:
+    """Header block and body, whatever the line ends."""
+    raw = raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n", body
+
+
+def _header(head: bytes, name: str) -> str:
+    from email.parser import BytesHeaderParser
+
+    return str(BytesHeaderParser().parsebytes(head).get(name, ""))
+
+
+def _author(head: bytes) -> str:
+    from email.utils import parseaddr
+
+    return parseaddr(_header(head, "From"))[1]

@@ -1,0 +1,120 @@
+"""The copies of one message with its attachments protected, and the notices to its sender that go with them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+
+from todoku.gate import protected, srs
+from todoku.gate.message import MessageSoFar
+from todoku.protect import attachments, composing, passwords, plan, subject, wording, zipping
+from todoku.protect.plan import Plan
+from todoku.protect.policy import Mode
+from todoku.protect.spool import Draft
+from todoku.protect.wording import Letter
+from todoku.protect.zipping import Entry
+from todoku.settings import Settings
+
+
+class Maker:
+    """Writes copies into a draft; a new password for each message."""
+
+    def make(
+        self, message: MessageSoFar, made: Plan, settings: Settings, draft: Draft, now: float
+    ) -> list[int]:
+        """The sizes in bytes of the copies that leave. OSError when the disk is full."""
+        zipped = made.of(Mode.ZIP)
+        return self._zip(message, made, settings, draft, zipped, now) if zipped else []
+
+    def _zip(
+        self,
+        message: MessageSoFar,
+        made: Plan,
+        settings: Settings,
+        draft: Draft,
+        recipients: tuple[str, ...],
+        now: float,
+    ) -> list[int]:
+        read, policy = made.read, settings.protect
+        password, language = passwords.new(), read.language
+        names = plan.file_names(read)
+        archive = time.strftime("attachments-%Y%m%d-%H%M%S.zip", time.localtime(now))
+        packed = zipping.write(
+            (
+                Entry(name, attachments.content(each.part, read.body))
+                for name, each in zip(names, read.attachments, strict=True)
+            ),
+            password,
+            names=policy.zip_names,
+            now=now,
+        )
+        added = [
+            composing.text_part(wording.zipped(language, archive, names)),
+            composing.zip_part(archive, packed),
+        ]
+        pieces = _copy(message, made, draft, added)
+        sizes = [draft.add(message.sender, recipients, pieces)]
+        if policy.zip_password_to != "sender":  # noqa: S105
+            letter = wording.zip_password_to_recipient(language, password, read.subject)
+            sizes.append(_second_mail(message, draft, letter, recipients, now))
+        letter = wording.zip_password(language, password, names, recipients, read.subject)
+        _tell(message, draft, letter, settings, now)
+        return sizes
+
+
+def _copy(
+    message: MessageSoFar, made: Plan, draft: Draft, added: Iterable[composing.Added]
+) -> Iterator[bytes]:
+    """The message with what is `added` instead of its attachments. Message-ID, References and all else stay."""
+    read = made.read
+    known = (protected.NAME, f" {protected.header(draft.copy_id(), message.sender)}")
+    headers = [known, *((header.name, header.value) for header in message.headers if _stays(header.name))]
+    return composing.composed(
+        headers, read.message, read.body, [each.part for each in read.attachments], added
+    )
+
+
+def _stays(name: str) -> bool:
+    return name.lower() not in (protected.NAME.lower(), "bcc")
+
+
+def _tell(message: MessageSoFar, draft: Draft, letter: Letter, settings: Settings, now: float) -> None:
+    """A notice to the sender, who is one of ours: it does not leave."""
+    sender = srs.plain(message.sender.rpartition("@")[2])
+    made = _letter(draft, letter, sender, now)
+    made["From"] = f"Todoku <{settings.host_sender}>"
+    made["To"] = f"<{message.sender}>"
+    made["Auto-Submitted"] = "auto-generated"
+    _refer(made, message)
+    draft.add(sender, (message.sender,), [made.as_bytes()])
+
+
+def _second_mail(
+    message: MessageSoFar, draft: Draft, letter: Letter, recipients: tuple[str, ...], now: float
+) -> int:
+    made = _letter(draft, letter, message.sender, now)
+    made["From"] = message.headers.first("From") or message.sender
+    made["To"] = ", ".join(f"<{each}>" for each in recipients)
+    _refer(made, message)
+    return draft.add(message.sender, recipients, [made.as_bytes()])
+
+
+def _letter(draft: Draft, letter: Letter, sender: str, now: float) -> EmailMessage:
+    made = EmailMessage(policy=SMTP)
+    made[protected.NAME] = protected.header(draft.copy_id(), sender)
+    made["Subject"] = subject.one_line(letter.subject)
+    made["Date"] = formatdate(now)
+    made["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    made.set_content(letter.text, charset="utf-8", cte="base64")
+    return made
+
+
+def _refer(made: EmailMessage, message: MessageSoFar) -> None:
+    about = message.headers.first("Message-ID") or ""
+    if re.fullmatch(r"<[!-;=?-~]{1,900}>", about):
+        made["In-Reply-To"] = about
+        made["References"] = about

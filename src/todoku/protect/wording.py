@@ -1,0 +1,75 @@
+"""What recipients and senders read, in Japanese and English."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from todoku.protect.language import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A notice: its subject and its text."""
+
+    subject: str
+    text: str
+
+
+def size(octets: int) -> str:
+    """As people say it: "1.2 MB"."""
+    value = float(octets)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def zipped(language: Language, archive: str, names: Sequence[str]) -> str:
+    """In the message, beside the ZIP."""
+    listed = "".join(f"  {name}\n" for name in names)
+    if language == "ja":
+        return (
+            f"このメールの添付ファイルは、暗号化した ZIP（AES-256）{archive} に入っています。\n"
+            f"{listed}\n開くためのパスワードは、差出人から別の方法でお受け取りください。\n"
+            "Windows の標準機能では開けません。7-Zip などをお使いください。\n"
+        )
+    return (
+        f"The attachments of this message are in the encrypted ZIP (AES-256) {archive}.\n"
+        f"{listed}\nThe sender gives you the password by another way.\n"
+        "Windows itself cannot open it: use 7-Zip or a similar program.\n"
+    )
+
+
+def zip_password(
+    language: Language, password: str, names: Sequence[str], recipients: Sequence[str], subject: str
+) -> Letter:
+    """To the sender."""
+    files, people = _listed(names), _listed(recipients)
+    if language == "ja":
+        return Letter(
+            f"ZIP パスワードのお知らせ: {subject}",
+            f"送信されたメールの添付ファイルを、暗号化した ZIP にして送りました。\n\n件名: {subject}\n宛先:\n{people}"
+            f"ファイル:\n{files}\nパスワード: {password}\n\n"
+            "このパスワードは、電話など、メールとは別の方法で相手にお伝えください。\n"
+            "同じ経路のメールで送ると、メールを盗み見る者にはパスワードも見えるため、保護になりません。\n",
+        )
+    return Letter(
+        f"Password of the ZIP: {subject}",
+        f"The attachments of your message were sent as an encrypted ZIP.\n\nSubject: {subject}\nTo:\n{people}"
+        f"Files:\n{files}\nPassword: {password}\n\n"
+        "Tell it to the recipients by another way than mail, such as the telephone.\n"
+        "By mail it would protect nothing: who can read the one message can read the other.\n",
+    )
+
+
+def zip_password_to_recipient(language: Language, password: str, subject: str) -> Letter:
+    """To the recipient, only where the settings ask for it."""
+    if language == "ja":
+        return Letter(f"パスワード: {subject}", f"先ほどのメールの ZIP のパスワードです。\n\n{password}\n")
+    return Letter(f"Password: {subject}", f"The password of the ZIP in the message before:\n\n{password}\n")
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "".join(f"  {line}\n" for line in lines)

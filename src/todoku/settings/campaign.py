@@ -1,0 +1,112 @@
+"""Bulk mail, as types: in whose name, at what pace, and where people unsubscribe."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field
+
+from todoku.settings.base import Frozen
+from todoku.settings.problems import wrong
+from todoku.settings.values import Count, MailAddress, kind
+
+_QUIET = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
+
+def _https_url(value: Any) -> str:
+    example = "https://news.hoge.example"
+    if not isinstance(value, str):
+        raise wrong(f"is {kind(value)}", f'write it as "{example}"')
+    parts = urlsplit(value.rstrip("/"))
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or not value.isascii():
+        raise wrong(
+            f"is {kind(value)}, which is no https address without a query", f'write it as "{example}"'
+        )
+    return parts.geturl()
+
+
+def _quiet_hours(value: Any) -> str:
+    if not isinstance(value, str) or not _QUIET.fullmatch(value):
+        raise wrong(f"is {kind(value)}, not two times of a day", 'write it as "21:00-08:00"')
+    return value
+
+
+def _time_zone(value: Any) -> str:
+    try:
+        return str(ZoneInfo(str(value)).key)
+    except (ValueError, OSError, KeyError) as error:
+        raise wrong(
+            f"is {kind(value)}, and there is no time zone of that name", 'write "Asia/Tokyo"'
+        ) from error
+
+
+class Campaign(Frozen):
+    """Bulk mail: newsletters and notices to people who agreed to them."""
+
+    sender: MailAddress = Field(
+        description="The From address of all bulk mail, within one of the domains. Answers go there, so somebody "
+        "should read them.",
+        examples=["news@hoge.example"],
+    )
+    sender_name: str = Field(
+        description="The name beside it: that of the organisation, without anything else.",
+        examples=["Hoge"],
+        min_length=1,
+        max_length=60,
+    )
+    return_address: MailAddress | None = Field(
+        None,
+        description="The envelope sender, for what bounces to this server, within one of the domains. That of sender "
+        "unless you say otherwise.",
+        examples=["bounces@hoge.example"],
+    )
+    url: Annotated[str, BeforeValidator(_https_url)] = Field(
+        description="Where the world finds the pages on which people subscribe and unsubscribe: https only.",
+        examples=["https://news.hoge.example"],
+    )
+    connections: Annotated[int, Field(ge=1, le=50)] = Field(
+        5,
+        description="How many connections to the relay are kept open while a campaign is sent.",
+        examples=[5],
+    )
+    per_second: Count = Field(
+        10,
+        description="How many messages are sent in a second at most. The relay's plan (relay.plan), less what "
+        "gate.reserved_share leaves to personal mail, is kept to in any case.",
+        examples=[10],
+    )
+    per_hour: Count | None = Field(
+        None,
+        description="How many in an hour at most. No such limit unless you say otherwise.",
+        examples=[1000],
+    )
+    per_domain_per_minute: Count | None = Field(
+        None,
+        description="How many in a minute at most to addresses of one domain. No such limit unless you say otherwise.",
+        examples=[100],
+    )
+    warm_up: Count | None = Field(
+        None,
+        description="For a domain that has sent no bulk mail yet: how many on the first day, and half as many again on "
+        "each later day on which something is sent. No such limit unless you say otherwise.",
+        examples=[50],
+    )
+    quiet_hours: Annotated[str, BeforeValidator(_quiet_hours)] | None = Field(
+        None, description="When nothing is sent, as HH:MM-HH:MM.", examples=["21:00-08:00"]
+    )
+    time_zone: Annotated[str, BeforeValidator(_time_zone)] = Field(
+        "UTC", description="Of the quiet hours, and of times that are typed.", examples=["Asia/Tokyo"]
+    )
+    database: str | None = Field(
+        None,
+        description="The PostgreSQL database that lists and campaigns are kept in, as postgresql:///NAME. A file below "
+        "/var/lib/todoku unless you say otherwise.",
+        examples=["postgresql:///todoku"],
+    )
+
+    @property
+    def envelope_sender(self) -> str:
+        return self.return_address or self.sender

@@ -1,0 +1,57 @@
+"""The database of bulk mail: a file of its own or PostgreSQL, opened and migrated as the ledger is.
+
+A file of its own, since others write it: the sender of campaigns and the pages that the world may reach, neither of
+which has any business with password hashes or with what people write to each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from todoku.store import ledger
+from todoku.store.database import StoreError
+from todoku.store.ledger import Place, current_revision, read, write
+from todoku.store.migrating import Migrations
+
+OWNER = "todoku-campaign"
+FOLDER = Path("/var/lib/todoku/campaign")
+FILE = FOLDER / "campaign.sqlite3"
+_MIGRATIONS = Migrations(Path(__file__).parent / "campaign_migrations")
+
+
+def place(where: str | None = None) -> Place:
+    """Where it is: `where` as the settings say it (`campaign.database`), or the file."""
+    return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS)
+
+
+def open(where: Place) -> Engine:
+    """An engine for it. Raises `StoreError`, also for any schema but the wanted one."""
+    return ledger.open(where)
+
+
+def migrate(where: Place) -> None:
+    """Make it, or bring it to the wanted schema: all or nothing. Raises `StoreError`."""
+    ledger.migrate(where)
+
+
+def wanted_revision() -> str:
+    """The schema that this version of Todoku works with."""
+    return _MIGRATIONS.wanted()
+
+
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "OWNER",
+    "Place",
+    "StoreError",
+    "current_revision",
+    "migrate",
+    "open",
+    "place",
+    "read",
+    "wanted_revision",
+    "write",
+]

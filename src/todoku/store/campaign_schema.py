@@ -1,0 +1,148 @@
+"""The tables of bulk mail, as SQLAlchemy Core knows them. How they came to be is in `campaign_migrations/versions`.
+
+Times are seconds since 1970, UTC. Addresses are in lower case, their domains A-labels. What a person agreed to is
+never changed, only added to; who is forgotten leaves nothing but a keyed digest, by which no import brings the
+address back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row numbers are INTEGER, and as wide
+
+subscription_list = Table(
+    "list",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),  # "news": in List-Id and in addresses of pages
+    Column("title", Text, nullable=False),  # as people read it
+    Column("consent_text", Text, nullable=False),  # what people agree to in the form
+    Column("double_opt_in", Boolean, nullable=False),
+    Column("is_open", Boolean, nullable=False),  # whether the form takes everybody
+    Column("created", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+subscriber = Table(
+    "subscriber",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("address", String(254), nullable=False, unique=True),
+    Column("attributes", JSON, nullable=False),  # texts by name
+    Column("language", String(2), nullable=False),  # of the pages: "ja" or "en"
+    Column(
+        "blocked", String(16)
+    ),  # bounced, complained, suppressed: gets nothing of any list; NULL: gets mail
+    Column("blocked_since", Double),
+    Column("blocked_words", Text),
+    Column("created", Double, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again: old links must not mean somebody else
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("list", ForeignKey("list.id", ondelete="CASCADE"), primary_key=True),
+    Column("subscriber", ForeignKey("subscriber.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("state", String(16), nullable=False),  # unconfirmed, confirmed, unsubscribed
+    Column("since", Double, nullable=False),
+    Column("has_evidence", Boolean, nullable=False),  # whether it is known when and how they agreed
+)
+
+consent = Table(
+    "consent",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("list", ForeignKey("list.id", ondelete="CASCADE"), nullable=False),
+    Column("subscriber", ForeignKey("subscriber.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("time", Double, nullable=False),
+    Column("what", String(16), nullable=False),  # asked, confirmed, unsubscribed, imported, added
+    Column(
+        "source", Text, nullable=False
+    ),  # the page and the client's address; the file and its line; who typed it
+    Column("text", Text, nullable=False),  # what they agreed to, or the evidence as it was imported
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # HMAC-SHA-256 of the address
+    Column("since", Double, nullable=False),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("list", ForeignKey("list.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # bulk; confirmation: asks who filled in the form of a list
+    Column("segment", Text, nullable=False),  # empty: everybody
+    Column("subject", Text, nullable=False),
+    Column("subject_b", Text),  # a second one, for half of `test_share`
+    Column("text", Text, nullable=False),
+    Column("html", Text),
+    Column("state", String(16), nullable=False),  # `campaign.campaigns.STATES`
+    Column("reason", Text),  # why it is sent to people without evidence
+    Column("words", Text),  # why it stopped
+    Column("created", Double, nullable=False),
+    Column("starts", Double),
+    Column("ended", Double),
+    sqlite_autoincrement=True,
+)
+
+recipient = Table(
+    "recipient",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("campaign", ForeignKey("campaign.id", ondelete="CASCADE"), nullable=False),
+    Column("subscriber", ForeignKey("subscriber.id", ondelete="SET NULL"), index=True),
+    Column("state", String(16), nullable=False),  # `campaign.campaigns.SETTLED` and what leads there
+    Column("variant", String(1), nullable=False),  # a or b: which subject
+    Column("due", Double, nullable=False),  # when it may be tried
+    Column("attempts", Integer, nullable=False),
+    Column("settled", Double),  # when the relay took it, or refused it for good
+    Column("code", Integer),  # the relay's last reply
+    Column("words", Text),
+    Column("later", String(16)),  # what was heard after it was sent: bounced, complained, unsubscribed
+    UniqueConstraint("campaign", "subscriber", name="one_row_per_subscriber"),
+)
+
+_unsettled = recipient.c.state.in_(("ready", "leased", "deferred"))
+Index(
+    "recipient_unsettled",
+    recipient.c.campaign,
+    recipient.c.due,
+    recipient.c.id,
+    sqlite_where=_unsettled,
+    postgresql_where=_unsettled,
+)
+_sent = recipient.c.state == "sent"
+Index("recipient_sent", recipient.c.settled, sqlite_where=_sent, postgresql_where=_sent)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("recipient", ForeignKey("recipient.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("time", Double, nullable=False),
+    Column("code", Integer),  # NULL: no answer
+    Column("words", Text, nullable=False),
+)

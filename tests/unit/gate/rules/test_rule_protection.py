@@ -1,0 +1,259 @@
+# The copies are on the disk before the original is taken; what cannot be protected is not sent unprotected.
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import errno
+import inspect
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+import pyzipper
+from outbound_mail import ALICE, CAROL, Site
+
+from todoku.gate import changes, protected
+from todoku.gate.courier import Courier
+from todoku.gate.decision import (
+    PASS,
+    Change,
+    Decision,
+    DeleteHeader,
+    DeleteRecipient,
+    HoldBack,
+    Refuse,
+)
+from todoku.gate.message import MessageSoFar
+from todoku.gate.reinjection import NotTaken
+from todoku.gate.rule import Rule
+from todoku.gate.rules.protection import Protection, planned
+from todoku.gate.rules.size import size
+from todoku.protect.spool import Draft, Job, Spool
+
+ON = "[protect]\non = true\n"
+BOB = "bob@hoge.example"
+PDF = bytes(range(256)) * 100
+
+
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protected, "KEY", tmp_path / "key")
+
+
+def eml(subject: str = "report", content: bytes = PDF, **headers: str) -> bytes:
+    message = EmailMessage(policy=email.policy.SMTP)
+    message["From"] = ALICE
+    message["To"] = CAROL
+    message["Subject"] = subject
+    message["Message-ID"] = "<one@hoge.example>"
+    for name, value in headers.items():
+        message[name] = value
+    message.set_content("hello\n")
+    message.add_attachment(content, "application", "pdf", filename="a.pdf")
+    return message.as_bytes()
+
+
+@dataclass
+class Desk:
+    """The gate's two rules over a spool, and a Postfix that keeps what it is handed."""
+
+    site: Site
+    spool: Spool
+    taken: list[tuple[str, tuple[str, ...], EmailMessage]] = field(default_factory=list)
+    refusal: NotTaken | None = None
+
+    def decide(self, message: MessageSoFar, rule: Protection | None = None) -> Decision:
+        return ask([planned, rule or Protection(self.spool, soon=lambda _job: None)], message)
+
+    def hand_over(self, path: Path, sender: str, recipients: tuple[str, ...]) -> None:
+        if self.refusal and recipients != (ALICE,):
+            raise self.refusal
+        made = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        assert isinstance(made, EmailMessage)
+        self.taken.append((sender, recipients, made))
+
+    def courier(self) -> Courier:
+        return Courier(self.spool, self.hand_over)
+
+    def job(self) -> Job:
+        (job,) = self.spool.jobs()
+        return job
+
+
+def ask(rules: list[Rule], message: MessageSoFar) -> Decision:
+    """The decision that ends it, or the last; changes are applied as the gate does."""
+
+    async def asked() -> Decision:
+        last: Decision = PASS
+        for rule in rules:
+            answer = rule(message)
+            last = await answer if inspect.isawaitable(answer) else answer
+            if isinstance(last, Refuse | HoldBack):
+                return last
+            if isinstance(last, Change):
+                for modification in last.modifications:
+                    changes.apply(modification, message)
+        return last
+
+    return asyncio.run(asked())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(Site(tmp_path, ON), Spool(tmp_path / "protect"))
+
+
+def test_off_nothing_is_looked_at(tmp_path: Path) -> None:
+    off = Desk(Site(tmp_path), Spool(tmp_path / "protect"))
+    assert off.decide(off.site.message(eml("#zip x"), CAROL)) is PASS
+    assert not off.spool.root.exists()
+
+
+def test_the_outside_gets_a_zip_the_sender_its_password_and_colleagues_the_original(desk: Desk) -> None:
+    message = desk.site.message(eml("#zip report"), CAROL, BOB)
+    assert desk.decide(message) == Change([DeleteRecipient(CAROL)])
+    assert message.recipients == [BOB]
+    assert message.headers.first("Subject") == "report"
+    desk.courier().look()
+    (_, to_carol, copy), (_, to_alice, notice) = desk.taken
+    assert (to_carol, to_alice) == ((CAROL,), (ALICE,))
+    assert copy["Message-ID"] == "<one@hoge.example>"
+    assert notice["In-Reply-To"] == "<one@hoge.example>"
+    word = notice.get_content().partition("Password: ")[2].split()[0]
+    packed = list(copy.iter_attachments())[-1]
+    with pyzipper.AESZipFile(io.BytesIO(packed.get_content())) as archive:
+        assert archive.read("a.pdf", pwd=word.encode()) == PDF
+    assert word not in copy.as_string()
+    assert desk.spool.jobs() == []
+
+
+def test_without_attachments_only_the_word_goes(desk: Desk) -> None:
+    plain = b"From: alice@hoge.example\r\nSubject: #zip hello\r\n\r\ntext\r\n"
+    message = desk.site.message(plain, CAROL)
+    desk.decide(message)
+    assert (message.recipients, message.headers.first("Subject")) == ([CAROL], "hello")
+    assert not desk.spool.root.exists()
+
+
+def test_who_an_alias_leads_to_outside_is_outside(desk: Desk) -> None:
+    message = desk.site.message(eml(), "team@hoge.example")
+    desk.decide(message)
+    assert message.recipients == [ALICE]
+    desk.courier().look()
+    assert desk.taken[0][1] == (CAROL, "dan@mailbox.example")
+
+
+def test_mail_of_the_machine_itself_and_bounces_are_left_alone(desk: Desk) -> None:
+    assert desk.decide(desk.site.message(eml(), CAROL, login=None, address="127.0.0.1")) is PASS
+
+
+def test_a_full_disk_holds_the_message_back_and_leaves_nothing_half_made(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_draft: Draft, _sender: str, _recipients: tuple[str, ...], pieces: Iterable[bytes]) -> int:
+        next(iter(pieces))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Draft, "add", full)
+    message = desk.site.message(eml(), CAROL)
+    decision = desk.decide(message)
+    assert isinstance(decision, HoldBack)
+    assert (decision.code, decision.enhanced) == (452, "4.3.1")
+    assert list(desk.spool.outgoing.iterdir()) == []
+    assert message.recipients == [CAROL]
+
+
+def test_a_copy_that_the_relay_would_not_take_is_refused_with_both_figures(desk: Desk) -> None:
+    decision = desk.decide(desk.site.message(eml(content=b"x" * 1_600_000), CAROL))
+    assert isinstance(decision, Refuse)
+    assert decision.code == 552
+    assert "with its attachments protected" in decision.words
+    assert "2,000,000" in decision.words
+    assert list(desk.spool.outgoing.iterdir()) == []
+
+
+def test_too_many_parts_are_refused_not_sent_unprotected(desk: Desk) -> None:
+    raw = b"From: a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 3000
+    decision = desk.decide(desk.site.message(raw, CAROL))
+    assert isinstance(decision, Refuse)
+    assert "cannot be protected: it has more than 2000 parts" in decision.words
+
+
+def test_the_same_message_again_is_one_and_another_with_the_same_id_is_not(desk: Desk) -> None:
+    raw = eml()
+    for _ in range(2):
+        assert isinstance(desk.decide(desk.site.message(raw, CAROL)), Change)
+    assert len(desk.spool.jobs()) == 1
+    desk.courier().look()
+    assert isinstance(desk.decide(desk.site.message(raw, CAROL)), Change)
+    assert desk.spool.jobs() == []
+    assert isinstance(desk.decide(desk.site.message(raw.replace(b"hello", b"hullo"), CAROL)), Change)
+    assert len(desk.spool.jobs()) == 1
+
+
+def test_a_copy_comes_back_once_and_its_header_goes_no_further(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    desk.courier().look()
+    sender, recipients, copy = desk.taken[0]
+    raw = copy.as_bytes(policy=email.policy.SMTP)
+
+    def back() -> MessageSoFar:
+        return desk.site.message(raw, *recipients, login=None, sender=sender, address="127.0.0.1")
+
+    assert protected.copy_id(back())
+    assert desk.decide(back()) == Change([DeleteHeader(protected.NAME)])
+    assert desk.decide(back()) == Change([DeleteHeader(protected.NAME), DeleteRecipient(CAROL)])
+
+
+@pytest.mark.parametrize("more", [{"login": ALICE}, {"address": "10.0.0.7"}, {"sender": BOB}])
+def test_nobody_else_can_use_such_a_header(desk: Desk, more: dict[str, str]) -> None:
+    value = protected.header("0" * 40 + ".0", ALICE)
+    about = {"login": None, "sender": ALICE, "address": "127.0.0.1", **more}
+    message = desk.site.message(eml(**{protected.NAME: value}), CAROL, **about)  # type: ignore[arg-type]
+    assert protected.copy_id(message) is None
+
+
+def test_what_is_refused_for_good_is_told_to_the_sender_and_the_rest_goes_on(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    desk.refusal = NotTaken("550 no such user", for_good=True)
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,), (ALICE,)]
+    texts = [message.get_content() for _, _, message in desk.taken]
+    assert any("550 no such user" in text and CAROL in text for text in texts)
+    assert desk.spool.jobs() == []
+
+
+def test_what_is_not_taken_now_waits_and_goes_later_once(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    desk.refusal = NotTaken("451 later")
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,)]
+    desk.refusal = None
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,), (CAROL,)]
+    assert desk.spool.jobs() == []
+
+
+def test_a_copy_that_has_passed_is_not_handed_over_again_by_who_comes_after_a_kill(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    desk.spool.mark(f"{desk.job().id}.0")
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,)]
+
+
+def test_a_job_that_cannot_be_read_is_kept(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    (desk.job().place / "job.json").write_text("{")
+    desk.courier().look()
+    assert desk.taken == []
+    assert len(list(desk.job().place.glob("*.eml"))) == 2
+
+
+def test_the_size_of_the_original_is_not_what_leaves(desk: Desk) -> None:
+    message = desk.site.message(eml(content=b"\0" * 1_600_000), CAROL)
+    assert isinstance(ask([planned, size], message), type(PASS))
