@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import OFFICE, World
+from conftest import CONFIG, OFFICE, World
+
+from todoku import settings
+from todoku.host.client import Host
+from todoku.host.firewall.resources import NftablesFirewall, openings
+from todoku.plan.resource import NeedsPerson
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = {4: Path("/etc/iptables/rules.v4"), 6: Path("/etc/iptables/rules.v6")}
@@ -52,6 +57,23 @@ def connects(where: tuple[str, ...], address: str, port: int) -> str:
     )
     done = subprocess.run([*where, "python", "-c", program], text=True, check=True, capture_output=True)
     return done.stdout.strip()
+
+
+_THEIRS = """
+table inet guard {
+    set friends { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 } }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        iif lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        ip saddr @friends tcp dport 993 accept
+        tcp dport { 22, 2222 } accept
+        MINE
+        log prefix "dropped " counter drop
+    }
+}
+"""
 
 
 @pytest.fixture
@@ -98,3 +120,21 @@ def test_apply_lets_mail_in_through_the_rules_of_oracles_images_and_through_a_re
         ours = [line for line in file.read_text().splitlines() if "--comment todoku" not in line]
         assert ours == image[version].splitlines()
     assert world.apply()["changed"] == []
+
+
+def test_a_chain_of_nftables_is_left_alone_and_the_lines_that_the_plan_tells_open_it() -> None:
+    resource = NftablesFirewall(wanted=openings(settings.load(CONFIG)), reason="mail")
+    assert resource.look(Host()) is None
+    subprocess.run(["nft", "-f", "-"], input=_THEIRS.replace("MINE", ""), text=True, check=True)
+    try:
+        with pytest.raises(
+            NeedsPerson, match="the chain input of nftables' table inet guard keeps mail out"
+        ) as told:
+            resource.look(Host())
+        lines = [line for line in str(told.value).splitlines() if line.endswith('comment "todoku"')]
+        assert 'ip6 saddr fc00::/7 tcp dport { 465, 587, 993 } accept comment "todoku"' in lines
+        again = "delete table inet guard\n" + _THEIRS.replace("MINE", "\n".join(lines))
+        subprocess.run(["nft", "-f", "-"], input=again, text=True, check=True)
+        assert resource.look(Host()) is None
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", "guard"], check=True)

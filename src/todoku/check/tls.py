@@ -21,18 +21,20 @@ from todoku.settings import Settings
 
 _SOON = 14  # days
 _OWN_SIGNATURE = (18, 19)  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, ..._SELF_SIGNED_CERT_IN_CHAIN
+_UNKNOWN_AUTHORITY = (20, 21)  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, ..._VERIFY_LEAF_SIGNATURE
 _EXPIRED, _WRONG_NAME = 10, 62  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH
 
 
 def steps(settings: Settings, means: Means) -> list[Step]:
-    own = settings.tls.certificate is None
+    own = settings.tls.kind == "self-signed"
+    authority = settings.tls.kind == "own-ca"
     found = []
     for door in doors(settings, means):
         about = str(door.port)
         found += [
             Step("tls.offered", about, lambda door=door: offered(door)),  # type: ignore[misc]
             Step("tls.versions", about, lambda door=door: versions(door)),  # type: ignore[misc]
-            Step("tls.certificate", about, lambda door=door: certificate(door, own_signature=own)),  # type: ignore[misc]
+            Step("tls.certificate", about, lambda door=door: certificate(door, own, authority)),  # type: ignore[misc]
         ]
     return found
 
@@ -123,8 +125,9 @@ def _takes(door: Door, least: ssl.TLSVersion, most: ssl.TLSVersion) -> bool:
         return False
 
 
-def certificate(door: Door, *, own_signature: bool) -> Iterator[Finding]:
-    """Whether those who look at the certificate are convinced. `own_signature`: the settings want it self-signed."""
+def certificate(door: Door, own_signature: bool, own_authority: bool = False) -> Iterator[Finding]:
+    """Whether those who look at the certificate are convinced. `own_signature`: the settings want it self-signed;
+    `own_authority`: they want it signed by an authority of one's own."""
     about = str(door.port)
     try:
         with door.secured(door.means.trust()):
@@ -132,6 +135,10 @@ def certificate(door: Door, *, own_signature: bool) -> Iterator[Finding]:
                 "tls.certificate", f"it is for {door.hostname}, from an authority that is known", about
             )
     except ssl.SSLCertVerificationError as problem:
+        if own_authority and problem.verify_code in _UNKNOWN_AUTHORITY:
+            said = "signed by your own authority, as in the settings: who has installed its root is convinced"
+            yield passed("tls.certificate", said, about)
+            return
         finding = _unconvincing(door, problem, own_signature)
         if finding is not None:
             yield finding

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from todoku.cli.context import FAILED, print_json
 from todoku.cli.people import Json, directory, refuse, say
+
+if TYPE_CHECKING:
+    from todoku.settings import Settings
 
 
 def setup(
@@ -36,12 +39,12 @@ def setup(
     with directory(ctx, "showing an account's set-up", as_json=as_json) as people:
         known = people.account(account)
         settings = people.people().settings
-    to = mail_programs.access(known, settings)
+    to = mail_programs.access(known, settings, _root(settings, as_json=as_json))
     payload = mail_programs.qr_payload(to, name or to.address)
     if mobileconfig:
-        _write(mobileconfig, mail_programs.mobileconfig(to, settings.domains[0].unicode), as_json=as_json)
+        write_file(mobileconfig, mail_programs.mobileconfig(to, settings.domains[0].unicode), as_json=as_json)
     if autoconfig:
-        _write(autoconfig, mail_programs.autoconfig(to), as_json=as_json)
+        write_file(autoconfig, mail_programs.autoconfig(to), as_json=as_json)
     if as_json:
         servers = {
             "imap": {"host": to.server, "port": mail_programs.IMAPS, "security": "tls"},
@@ -60,6 +63,23 @@ def setup(
     _show(payload)
 
 
+def _root(settings: Settings, *, as_json: bool) -> bytes:
+    """The root of our own authority, DER, where the server's name is certified by it; else nothing."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from todoku.host import own_authority
+    from todoku.host.certificate import CertificateError
+    from todoku.host.client import Host
+
+    if not settings.tls.is_own_authority_needed:
+        return b""
+    try:
+        authority = own_authority.read(Host())
+    except (CertificateError, OSError) as error:
+        refuse(str(error), FAILED, as_json=as_json)
+    return authority.parsed.public_bytes(Encoding.DER) if authority is not None else b""
+
+
 def _show(payload: str) -> None:
     import segno
 
@@ -67,8 +87,8 @@ def _show(payload: str) -> None:
     segno.make(payload, error="l", micro=False).terminal(compact=True)
 
 
-def _write(file: Path, content: bytes, *, as_json: bool) -> None:
-    """The file, whole or not at all."""
+def write_file(file: Path, content: bytes, *, as_json: bool) -> None:
+    """The file, whole or not at all; ends with code 1 when that cannot be."""
     partial = file.with_name(f".{file.name}.partial")
     try:
         partial.write_bytes(content)

@@ -44,6 +44,7 @@ class Answers:
     addresses: tuple[str, ...] = ()
     compartment: str = ""
     on_instance: bool = False  # of Oracle's cloud
+    instance: str = ""  # its OCID
     has_api_key: bool = False  # /root/.oci/config is there, and is used before the instance's own rights
 
 
@@ -147,6 +148,7 @@ def complete(given: Mapping[str, Any], instance: Instance | None, *, has_api_key
         addresses=tuple(given.get("addresses", ())),
         compartment=compartment,
         on_instance=instance is not None and bool(instance.compartment),
+        instance=instance.id if instance is not None else "",
         has_api_key=has_api_key,
     )
 
@@ -165,6 +167,8 @@ def settings(answers: Answers) -> dict[str, Any]:
         chosen["cloud.auth"] = (
             "instance_principal" if answers.on_instance and not answers.has_api_key else "config"
         )
+        if answers.instance:
+            chosen["cloud.instance"] = answers.instance
     publisher, _, named = answers.dns.partition(" ")
     if publisher in ("manual", "oci", "rfc2136"):
         chosen["dns.publisher"] = publisher

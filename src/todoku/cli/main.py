@@ -16,6 +16,8 @@ from todoku.cli import (
     account_setup,
     alias,
     backup,
+    ca,
+    certificate,
     check,
     container,
     credential,
@@ -80,6 +82,8 @@ app.add_typer(suppression.app, name="suppression")
 app.add_typer(dns.app, name="dns")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")
+app.add_typer(certificate.app, name="certificate")
+app.add_typer(ca.app, name="ca")
 app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
 app.add_typer(protect.app, name="protect")
@@ -92,3 +96,7 @@ app.command("rehearse")(rehearse.rehearse)
 
 def main() -> None:
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from todoku.cli.context import FAILED, USAGE, fail, print_json, require_root
 _FROM_NOTHING = """
 [cloud]
 compartment = "ocid1.compartment.oc1..aaaaaaaaexample"
+instance = "ocid1.instance.oc1.ap-tokyo-1.aaaaaaaaexample"
 
 [dns]
 publisher = "oci"

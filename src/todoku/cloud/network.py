@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from todoku.cloud import permissions
 from todoku.cloud.client import Cloud
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.resource import CloudResource
-from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed
+from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NeedsPerson
 
 OTHERS_DELIVER = 25
 FOR_CLIENTS = (465, 587, 993)
@@ -96,7 +97,14 @@ class IngressResource(CloudResource[Guards]):
         return "ingress:25"
 
     def look(self, client: Cloud) -> Guards:
-        seen = client.guards(self.instance)
+        try:
+            seen = client.guards(self.instance)
+        except CloudError as error:
+            if error.trouble is not Trouble.DENIED:
+                raise
+            raise NeedsPerson(
+                f"whether port 25 comes in is not known: {error}\n{self._rights(client)}"
+            ) from error
         if not seen.guards:
             raise LookFailed(
                 f"the instance {self.instance} has neither a security list nor a network security group, so nothing "
@@ -121,6 +129,10 @@ class IngressResource(CloudResource[Guards]):
                 client.api.let_in(seen.guards[0], seen.lacking)
             except CloudError as error:
                 # Changed by somebody else, or the answer was lost: what is there now decides.
+                if error.trouble is Trouble.DENIED:
+                    raise NeedsPerson(
+                        f"port 25 does not come in, and the rule may not be added: {error}\n{self._rights(client)}"
+                    ) from error
                 may_help = error.trouble in (Trouble.CONFLICT, Trouble.UNSURE, Trouble.THROTTLED)
                 if number + 1 == _TRIES or not may_help:
                     raise
@@ -129,6 +141,11 @@ class IngressResource(CloudResource[Guards]):
                 client.forget("guards")
         if client.guards(self.instance).lacking:
             raise ChangeFailed(f"Oracle took the rule for port 25 of {self.instance}, but does not show it")
+
+    def _rights(self, client: Cloud) -> str:
+        caller = client.api.attempt("", permissions.READ_INSTANCE).caller
+        statements = (right.statement(caller, client.api.compartment) for right in permissions.INSTANCE)
+        return "All that is needed:\n  " + "\n  ".join(statements)
 
 
 def note(seen: Guards) -> list[str]:

@@ -35,6 +35,17 @@ class CertificateSeen:
 
     names: tuple[str, ...]
     left: timedelta  # negative when it has expired
+    life: timedelta = LIFETIME  # from its first to its last second
+    is_self_signed: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a new one: a third of its life is left, as authorities recommend."""
+        return self.left < self.life / 3
+
+    @property
+    def is_over(self) -> bool:
+        return self.left <= timedelta()
 
     def covers(self, hostname: str) -> bool:
         """Whether it is for `hostname` (RFC 6125 6.4.3: a wildcard stands for exactly one label)."""
@@ -139,6 +150,8 @@ def inspect(certificate: bytes, key: bytes) -> CertificateSeen:
     return CertificateSeen(
         names=_names(first),
         left=first.not_valid_after_utc - datetime.now(UTC),
+        life=first.not_valid_after_utc - first.not_valid_before_utc,
+        is_self_signed=first.issuer == first.subject,
     )
 
 

@@ -25,7 +25,11 @@ from todoku.plan.resource import ChangeFailed, LookFailed
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Nothing else is handed on: the environment may hold the relay's password.
-_HANDED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TERM")
+_HANDED_ON = (
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TERM"),
+    # Where an organisation's proxy looks into TLS, its authority is in a file of its own.
+    *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+)
 _LAST_LINES = 8
 
 

@@ -16,7 +16,7 @@ from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
 from todoku.host import (
     agent,
-    certificate,
+    certificates,
     clamav,
     daily_check,
     dovecot,
@@ -28,7 +28,6 @@ from todoku.host import (
     postfix,
     relay_watch,
 )
-from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
 from todoku.host.credential import RelayCredentialFile
@@ -108,7 +107,8 @@ def resources(
     return [
         *_folders(settings, facts),
         *_mailbox_owner(settings),
-        _certificate(settings),
+        *certificates.resources(settings, program),
+        *certificates.renewal(settings, facts, program),
         RelayCredentialFile(
             reason="the relay takes mail only from those who log in",
             settings=settings,
@@ -165,29 +165,13 @@ def _mailbox_owner(settings: Settings) -> list[Resource[Host, Any]]:
     ]
 
 
-def _certificate(settings: Settings) -> SelfSigned | Named:
-    if settings.tls.certificate is None:
-        return SelfSigned(
-            hostname=settings.hostname,
-            reason="TLS is offered from the first minute on; a real certificate can follow",
-            after=frozenset({"folder:/etc/todoku/tls"}),
-        )
-    chain, key = certificate.paths(settings)
-    return Named(
-        hostname=settings.hostname,
-        certificate=chain,
-        key=key,
-        reason="the settings name it; a wrong one would stop both daemons",
-    )
-
-
 def _postfix(
     settings: Settings,
     facts: Facts,
     files: tuple[RenderedFile, ...],
     addresses: tuple[IPv4Address | IPv6Address, ...],
 ) -> list[Resource[Host, Any]]:
-    after = {"certificate", "relay-credential"}
+    after = {*certificates.needed_to_start(settings), "relay-credential"}
     configured, rest = _configured("postfix", "/etc/postfix", files, PostfixValidation(), after)
     credential = f"{configured.folder}/relay_credential"
     service = _service(
@@ -195,7 +179,7 @@ def _postfix(
         facts,
         configured,
         rest,
-        extra={"certificate": certificate.paths(settings), "relay-credential": ()},
+        extra={"relay-credential": ()},
         addresses=addresses,
         read_by=((credential, "smtp"),),  # a texthash: table, which smtp(8) opens when it starts
         after=frozenset({gate.SERVICE_ID}),
@@ -205,14 +189,14 @@ def _postfix(
 
 
 def _dovecot(settings: Settings, facts: Facts, files: tuple[RenderedFile, ...]) -> list[Resource[Host, Any]]:
-    after = {"certificate", guessing.ID}
+    after = {*certificates.needed_to_start(settings), guessing.ID}
     configured, rest = _configured("dovecot", "/etc/dovecot", files, DovecotValidation(), after)
     service = _service(
         DOVECOT,
         facts,
         configured,
         rest,
-        extra={"certificate": certificate.paths(settings), guessing.ID: (guessing.DOVECOT_FILE,)},
+        extra={guessing.ID: (guessing.DOVECOT_FILE,)},
         addresses=(),
         reason="keeps mail, hands it out, and checks passwords",
     )

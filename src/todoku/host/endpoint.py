@@ -11,6 +11,9 @@ Network = IPv4Network | IPv6Network
 # Made by the host's certificate resource while the settings name no certificate.
 SELF_SIGNED_CERTIFICATE = "/etc/todoku/tls/self-signed.pem"
 SELF_SIGNED_KEY = "/etc/todoku/tls/self-signed.key"
+# Key and certificate in one file, which is replaced at once: made by an authority, public (acme) or our own.
+MANAGED = "/etc/todoku/tls/certificate.pem"
+INTERNAL = "/etc/todoku/tls/internal.pem"  # for tls.internal_name
 
 _LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
@@ -32,10 +35,14 @@ def listen(settings: Settings) -> tuple[IPv4Address | IPv6Address, ...]:
 
 
 def certificate(settings: Settings) -> str:
-    """Path of the certificate with its chain, PEM."""
+    """Path of the certificate with its chain, PEM; its key may be in the same file."""
+    if settings.tls.kind in ("acme", "own-ca"):
+        return MANAGED
     return str(settings.tls.certificate or SELF_SIGNED_CERTIFICATE)
 
 
 def key(settings: Settings) -> str:
     """Path of the certificate's private key, PEM."""
+    if settings.tls.kind in ("acme", "own-ca"):
+        return MANAGED
     return str(settings.tls.key or SELF_SIGNED_KEY)

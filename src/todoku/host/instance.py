@@ -22,6 +22,7 @@ class Instance:
 
     region: str  # "ap-tokyo-1"
     compartment: str  # the OCID
+    id: str = ""  # the OCID
 
 
 def ask(address: str = ADDRESS, port: int = 80) -> Instance | None:
@@ -37,7 +38,7 @@ def ask(address: str = ADDRESS, port: int = 80) -> Instance | None:
         connection.close()
     if not isinstance(told, dict):
         return None
-    return Instance(_text(told, "canonicalRegionName"), _text(told, "compartmentId"))
+    return Instance(_text(told, "canonicalRegionName"), _text(told, "compartmentId"), _text(told, "id"))
 
 
 def _text(told: dict[str, Any], name: str) -> str:

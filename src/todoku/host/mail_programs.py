@@ -33,11 +33,14 @@ class Access:
     login: str
     server: str
     self_signed: bool  # then programs warn until the settings name a real certificate
+    root: bytes = b""  # DER, of the authority that people have to trust; empty where it is a public one
 
 
-def access(account: Account, settings: Settings) -> Access:
-    """How `account` is reached on a host with these settings."""
-    return Access(account.address, account.login, settings.hostname, settings.tls.certificate is None)
+def access(account: Account, settings: Settings, root: bytes = b"") -> Access:
+    """How `account` is reached on a host with these settings; `root` is that of its own authority, DER."""
+    server = settings.tls.internal_name or settings.hostname
+    self_signed = settings.tls.kind == "self-signed" and settings.tls.internal_name is None
+    return Access(account.address, account.login, server, self_signed, root)
 
 
 def instructions(to: Access) -> str:
@@ -61,6 +64,10 @@ def instructions(to: Access) -> str:
     if to.self_signed:
         lines.append(
             "The certificate is self-signed, so programs warn, and Apple's may refuse: see [tls] in the settings."
+        )
+    if to.root:
+        lines.append(
+            "The certificate is of your own authority: programs trust it once its root is installed (`todoku ca show`)."
         )
     return "\n".join(lines)
 
@@ -96,9 +103,26 @@ def mobileconfig(to: Access, organisation: str) -> bytes:
         "PayloadUUID": str(identity).upper(),
         "PayloadDisplayName": f"Mail: {to.address}",
         "PayloadOrganization": organisation,
-        "PayloadContent": [mail],
+        "PayloadContent": [*_root(to, identity), mail],
     }
     return plistlib.dumps(profile)
+
+
+def _root(to: Access, identity: uuid.UUID) -> list[dict[str, object]]:
+    """The root of our own authority (com.apple.security.root), so that the device trusts the server."""
+    if not to.root:
+        return []
+    return [
+        {
+            "PayloadType": "com.apple.security.root",
+            "PayloadVersion": 1,
+            "PayloadIdentifier": f"todoku.{to.server}.{identity}.root",
+            "PayloadUUID": str(uuid.uuid5(identity, "root")).upper(),
+            "PayloadDisplayName": f"Mail authority of {to.server}",
+            "PayloadCertificateFileName": "root.cer",
+            "PayloadContent": to.root,
+        }
+    ]
 
 
 def autoconfig(to: Access) -> bytes:

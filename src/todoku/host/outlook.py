@@ -156,8 +156,8 @@ def _firewall(host: Host) -> Iterator[Finding]:
                 "port_25.rejected",
                 True,
                 f"this machine's own firewall ({program}) rejects what comes in on port 25",
-                f"allow it before the rule that rejects all: {program} -I INPUT -p tcp --dport 25 -j ACCEPT, and "
-                "in the file that is loaded at boot; in a cloud, in the security list as well",
+                "`todoku apply` lets it in, before the rule that rejects all; in Oracle's cloud with cloud.instance in "
+                "the security list as well (docs/firewalls.md)",
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from todoku.host import acme
 from todoku.host.client import Completed, Host
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed
@@ -44,6 +45,7 @@ _PRESEED = "postfix postfix/main_mailer_type select No configuration\n"
 def wanted(settings: Settings) -> tuple[str, ...]:
     """The Debian packages that a host with these settings needs."""
     scanner = ("clamav-daemon", "clamav-freshclam") if settings.gate.malware == "clamav" else ()
+    authority = acme.PACKAGES if settings.tls.kind == "acme" else ()
     return (
         "postfix",
         "postfix-lmdb",
@@ -53,6 +55,7 @@ def wanted(settings: Settings) -> tuple[str, ...]:
         "dovecot-lmtpd",
         "ca-certificates",  # to verify the relay
         *scanner,
+        *authority,
     )
 
 

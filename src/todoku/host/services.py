@@ -101,6 +101,18 @@ DAILY_CHECK = Daemon(
     log="",
 )
 
+CERTIFICATES = Daemon(
+    name="todoku-certificates",
+    process="todoku-renew",
+    pid_file="/var/lib/todoku/certificates/pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/certificates/pid"),
+        *("--name", "todoku-renew", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSeen:

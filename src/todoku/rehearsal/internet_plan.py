@@ -20,6 +20,7 @@ OUTSIDE = IPv4Address("198.51.100.80")
 OUTSIDE6 = IPv6Address("2001:db8:80::80")
 SERVER = IPv4Address("203.0.113.10")
 SERVER6 = IPv6Address("2001:db8:10::10")
+AUTHORITY = IPv4Address("192.0.2.14")  # a public certificate authority, which speaks ACME
 METADATA = IPv4Address("169.254.169.254")  # what a cloud instance asks about itself
 # A machine in the organisation's own network, behind a link of its own (veth): where mail programs run.
 OFFICE_GATEWAY = IPv4Address("192.168.77.1")
@@ -29,6 +30,8 @@ RECEIVER_DOMAIN = "mailbox.example"
 RECEIVER_HOST = "mx.mailbox.example"
 OUTSIDE_DOMAIN = "outside.example"
 OUTSIDE_HOST = "mail.outside.example"
+AUTHORITY_DOMAIN = "authority.example"
+AUTHORITY_HOST = "acme.authority.example"
 SWITCHBOARD_PORT = 8025  # on RELAY_SMTP
 
 STATE = Path("/run/todoku-rehearsal")

@@ -23,6 +23,7 @@ _FIXED = (
     plan.RECEIVER6,
     plan.OUTSIDE,
     plan.OUTSIDE6,
+    plan.AUTHORITY,
 )
 
 

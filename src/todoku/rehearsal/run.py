@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from todoku.host import packages
-from todoku.rehearsal import enter, layer, machine, nameserver, prepare, progress
+from todoku.rehearsal import authority, enter, layer, machine, nameserver, prepare, progress
 from todoku.settings import Settings, parse
 
 # What the world itself is made of, besides what the production apply asks for.
 WORLD_PACKAGES = (
     *nameserver.PACKAGES,
+    *authority.PACKAGES,
     *(
         "bsd-mailx",
-        "certbot",
         "fail2ban",
         "iproute2",
         "iptables",
@@ -27,13 +27,12 @@ WORLD_PACKAGES = (
         "miltertest",
         "nftables",
         "pdns-backend-sqlite3",
-        "pebble",
     ),
     "pdns-server",
     "python3-milter",
     *("procps", "s-nail", "supervisor", "swaks"),
     # Only settings that switch it on install it, which the world, without a way out, could not.
-    *("clamav-daemon", "clamav-freshclam"),
+    *("clamav-daemon", "clamav-freshclam", "certbot"),
 )
 
 
@@ -94,12 +93,21 @@ def _beside_others(text: str, settings: Settings) -> str:
         text = re.sub(r'(?m)^(\s*publisher\s*=\s*)["\']\w+["\']', r'\1"manual"', text)
     if settings.cloud and settings.dns is None:
         text += '\n[dns]\npublisher = "manual"\n'
+    if settings.tls.kind == "acme":
+        text = _with_the_worlds_authority(text)
     if settings.listen:
         return text
     own = ", ".join(f'"{address}"' for address in settings.addresses)
     return (
         f"listen = [{own}]  # in the rehearsal, the other addresses of this machine are other hosts\n{text}"
     )
+
+
+def _with_the_worlds_authority(text: str) -> str:
+    """The world's own certificate authority in place of the one that the settings name, or mean."""
+    text = re.sub(r"(?m)^\s*acme_directory\s*=.*\n", "", text)
+    ours = f'acme_directory = "{authority.DIRECTORY}"'
+    return re.sub(r'(?m)^(\s*mode\s*=\s*["\']acme["\'].*)$', rf"\1\n{ours}", text, count=1)
 
 
 def _layer(lower: Path, settings: Settings, checkout: Path | None) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 from todoku.cloud import permissions
 from todoku.rehearsal import (
+    authority,
     internet,
     internet_plan,
     nameserver,
@@ -76,7 +77,8 @@ class World:
             _own_host(task["settings"], settings, plan)
             cloud = _api_key(settings, plan)
             network.up(dict.fromkeys((*settings.addresses, *settings.listen)))
-            _start_everything(plan, environment)
+            asked = settings.tls.kind == "acme"
+            _start_everything(plan, environment, is_asked_for_certificates=asked)
         with progress.step("todoku apply") as tell:
             _apply(environment, tell)
         if settings.cloud and settings.dns and settings.dns.publisher == "manual":
@@ -262,7 +264,12 @@ def _own_host(text: str, settings: Settings, plan: InternetPlan) -> None:
     authority = pki.Authority.create(STATE / "pki")
     with _CA_BUNDLE.open("a") as bundle:
         bundle.write((STATE / "pki/ca.pem").read_text())
-    for name in (plan.relay_hostname, internet_plan.RECEIVER_HOST, internet_plan.OUTSIDE_HOST):
+    for name in (
+        plan.relay_hostname,
+        internet_plan.RECEIVER_HOST,
+        internet_plan.OUTSIDE_HOST,
+        internet_plan.AUTHORITY_HOST,
+    ):
         authority.issue([name], STATE / "pki")
     authority.issue(certificate_names(plan), STATE / "pki")
 
@@ -279,7 +286,9 @@ def _api_key(settings: Settings, plan: InternetPlan) -> ClientConfig:
     return replace(config, config_file=settings.cloud.config_file, profile=settings.cloud.profile)
 
 
-def _start_everything(plan: InternetPlan, environment: dict[str, str]) -> None:
+def _start_everything(
+    plan: InternetPlan, environment: dict[str, str], *, is_asked_for_certificates: bool
+) -> None:
     _write_secret(STATE / "internet.json", internet.dump(plan))
     nameserver.write(plan, STATE / "dns")
     for number, command in enumerate(nameserver.commands(STATE / "dns")):
@@ -299,6 +308,8 @@ def _start_everything(plan: InternetPlan, environment: dict[str, str]) -> None:
     )
     manager = _start(service_manager.COMMAND, "supervisord", environment)
     nameserver.wait_until_answers(10)
+    if is_asked_for_certificates:
+        authority.start(STATE)
     _wait_for(lambda: "READY" in (STATE / "internet.log").read_text(), "the mail providers", mail)
     _wait_for(service_manager.SOCKET.exists, "supervisord", manager)
 

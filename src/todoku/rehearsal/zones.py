@@ -19,7 +19,10 @@ from .pki import dkim_txt
 NAME_SERVER = "a.root-servers.net"  # the one name server of all zones, at internet_plan.DNS
 DELIVERY_ZONE = "oracleemaildelivery.com"
 CLOUD_ZONE = "oraclecloud.com"
-_WORLDS_OWN = (world.RECEIVER_DOMAIN, world.OUTSIDE_DOMAIN, DELIVERY_ZONE, CLOUD_ZONE, "root-servers.net")
+_WORLDS_OWN = (
+    *(world.RECEIVER_DOMAIN, world.OUTSIDE_DOMAIN, world.AUTHORITY_DOMAIN),
+    *(DELIVERY_ZONE, CLOUD_ZONE, "root-servers.net"),
+)
 
 _TTL = 300
 _LONGEST_NAME = 253  # RFC 1035 3.1: 255 octets on the wire
@@ -75,6 +78,7 @@ def records(plan: InternetPlan) -> dict[str, tuple[Record, ...]]:
         *_cloud(plan),
         *_receiver(),
         *_outside(plan),
+        Record(world.AUTHORITY_HOST, "A", str(world.AUTHORITY)),
         *_reverse(plan),
     ]
     names = _zone_names(plan, everything)
@@ -256,6 +260,7 @@ def _refuse_collisions(plan: InternetPlan) -> None:
         world.RECEIVER6,
         world.OUTSIDE,
         world.OUTSIDE6,
+        world.AUTHORITY,
     }
     for address in plan.addresses:
         if address in others:

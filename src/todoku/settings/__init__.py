@@ -14,12 +14,12 @@ from todoku.settings.models import (
     Gate,
     Limits,
     Settings,
-    Tls,
 )
 from todoku.settings.outside import Cloud, Dns, Relay, RelayPlan
 from todoku.settings.problems import Problem, SettingsError
 from todoku.settings.protect import Protect, ProtectRule
 from todoku.settings.reading import DEFAULT_PATH, load, parse
+from todoku.settings.tls import Tls
 
 __all__ = [
     "DEFAULT_PATH",

@@ -20,12 +20,12 @@ from todoku.settings.metrics import Metrics
 from todoku.settings.outside import Cloud, Dns, Relay
 from todoku.settings.problems import WrongValueError
 from todoku.settings.protect import Protect
+from todoku.settings.tls import Tls
 from todoku.settings.values import (
     ClientNetwork,
     Count,
     DeviceAddress,
     DomainName,
-    FilePath,
     IpAddress,
     MailAddress,
     OneOrSeveral,
@@ -212,23 +212,6 @@ class Ledger(Frozen):
     )
     subjects: bool = Field(
         False, description="Whether the subjects of messages are kept as well.", examples=[False]
-    )
-
-
-class Tls(Frozen):
-    """The server's own certificate, for those who connect to it."""
-
-    certificate: FilePath | None = Field(
-        None,
-        description="The certificate with its chain (PEM), for the host name. Without certificate and "
-        "key, a "
-        "self-signed one is made: enough for mail from others to come in, while mail programs will warn.",
-        examples=["/etc/letsencrypt/live/mx.hoge.example/fullchain.pem"],
-    )
-    key: FilePath | None = Field(
-        None,
-        description="The private key of the certificate (PEM).",
-        examples=["/etc/letsencrypt/live/mx.hoge.example/privkey.pem"],
     )
 
 

@@ -185,6 +185,38 @@ def _certificate_has_a_key(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _mode_has_what_it_needs(settings: Settings) -> Iterator[Fault]:
+    tls = settings.tls
+    named = tls.certificate is not None or tls.key is not None
+    if tls.mode == "files" and not named:
+        yield Fault(
+            ("tls", "mode"),
+            "is files, but no files are named",
+            "add certificate and key below [tls], or remove mode",
+        )
+    if tls.mode not in ("auto", "files") and named:
+        there = "certificate" if tls.certificate is not None else "key"
+        yield Fault(
+            ("tls", there),
+            f"is given, but with mode {tls.mode} Todoku has the certificate made itself",
+            'remove certificate and key, or write mode = "files"',
+        )
+    with suppress(NotKnownError):
+        if tls.mode == "acme" and settings.dns is None:
+            yield Fault(
+                ("tls", "mode"),
+                "is acme, for which a record has to be published, but the settings do not say by whom",
+                "add [dns] with its publisher",
+            )
+    with suppress(NotKnownError):
+        if tls.internal_name is not None and tls.internal_name == settings.hostname:
+            yield Fault(
+                ("tls", "internal_name"),
+                "is the host name itself",
+                'write a second name, or use mode = "own-ca" for the host name',
+            )
+
+
 def _a_mailbox_holds_a_message(settings: Settings) -> Iterator[Fault]:
     quota, message = settings.accounts.quota, settings.limits.message_size
     if 0 < quota < message:
@@ -246,6 +278,7 @@ _RULES: tuple[Rule, ...] = (
     _one_credential,
     _plan_is_possible,
     _certificate_has_a_key,
+    _mode_has_what_it_needs,
     _a_mailbox_holds_a_message,
     _cloud_writes_the_credential,
     _publisher_has_what_it_needs,

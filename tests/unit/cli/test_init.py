@@ -46,8 +46,10 @@ def test_the_answers_stand_in_the_settings() -> None:
 
 
 def test_an_instance_says_who_it_is_by_itself() -> None:
-    made = settings(FIVE.replace("manual", "oci"), Instance("ap-tokyo-1", OCID))
+    itself = OCID.replace("compartment", "instance")
+    made = settings(FIVE.replace("manual", "oci"), Instance("ap-tokyo-1", OCID, itself))
     assert made.cloud is not None
+    assert made.cloud.instance == itself
     assert (made.cloud.compartment, made.cloud.auth) == (OCID, "instance_principal")
 
 

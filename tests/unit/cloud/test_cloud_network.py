@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from organisation import (
     Organisation,
@@ -11,10 +13,10 @@ from organisation import (
     side_fixture,  # noqa: F401
 )
 
-from todoku.cloud.errors import CloudError
 from todoku.cloud.network import Guard, Guards, Ingress, IngressResource, note
 from todoku.cloud.retry import Patience
 from todoku.cloud.sdk_network import region_of
+from todoku.plan.resource import NeedsPerson
 
 pytest.importorskip("oci")
 
@@ -107,8 +109,30 @@ def test_a_missing_right_is_told_as_the_statement_that_is_missing(resource, orga
     cloud = organisation.side.cloud
     policy = next(iter(cloud.tenancy.policies.values()))
     policy.parsed = ()
-    with pytest.raises(CloudError, match=r"read instance-family in compartment id "):
+    with pytest.raises(
+        NeedsPerson, match=r"read instance-family in compartment id (?s:.)*manage security-lists"
+    ):
         resource.look(organisation.client(Patience(tries=1)))
+
+
+def test_the_right_to_look_is_not_the_right_to_change(resource, organisation, network):
+    from todoku.cloud import permissions
+    from todoku.rehearsal.cloud.policies import parse
+
+    policy = next(iter(organisation.side.cloud.tenancy.policies.values()))
+    who, compartment = "group Administrators", organisation.settings.cloud.compartment
+    policy.parsed = tuple(parse(each.statement(who, compartment)) for each in permissions.INSTANCE[:3])
+    with pytest.raises(NeedsPerson, match="the rule may not be added"):
+        apply(resource, organisation)
+
+
+def test_the_page_lists_these_rights():
+    from todoku.cloud import permissions
+
+    page = (Path(__file__).parents[3] / "docs/firewalls.md").read_text()
+    compartment = "ocid1.compartment.oc1..aaaaaaaaexample"
+    needed = [right.statement("group todoku-admins", compartment) for right in permissions.INSTANCE]
+    assert "```text\n" + "\n".join(needed) + "\n```" in page
 
 
 def test_the_rights_that_are_documented_are_enough(resource, organisation, network):

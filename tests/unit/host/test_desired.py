@@ -73,12 +73,16 @@ def test_accounts_of_the_system_need_no_vmail() -> None:
     assert not any("vmail" in name or "mail" in name.split("/") for name in ids(system))
 
 
-def test_a_service_restarts_for_each_of_its_files_and_for_the_certificate(settings: Settings) -> None:
+def test_a_service_restarts_for_each_of_its_files_and_is_only_reloaded_for_the_certificate(
+    settings: Settings,
+) -> None:
     services = [r for r in desired.resources(settings, facts(), {}) if isinstance(r, Service)]
     postfix = services[0]
-    assert postfix.watches == {"configuration:postfix", "certificate", "relay-credential"}
+    assert postfix.watches == {"configuration:postfix", "relay-credential"}
     assert postfix.read_by == (("/etc/postfix/relay_credential", "smtp"),)  # a reload is enough
-    assert "/etc/todoku/tls/self-signed.pem" in postfix.configuration
+    assert "/etc/todoku/tls/self-signed.pem" not in postfix.configuration
+    served = next(r for r in desired.resources(settings, facts(), {}) if r.id == "certificate-served")
+    assert served.watches == {"certificate"}
     assert "/etc/postfix/main.cf" in postfix.configuration
 
 

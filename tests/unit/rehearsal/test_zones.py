@@ -324,3 +324,30 @@ def test_any_text_survives_a_txt_record_in_strings_of_at_most_255_bytes(text: st
 
     assert b"".join(strings).decode() == text
     assert all(len(string) <= 255 for string in strings)
+
+
+def test_a_rehearsal_of_acme_asks_the_worlds_own_authority() -> None:
+    from todoku.rehearsal import authority, run
+    from todoku.settings import parse
+
+    text = """
+hostname = "mx.hoge.example"
+addresses = ["203.0.113.10"]
+postmaster = "alice@hoge.example"
+[[domains]]
+name = "hoge.example"
+[relay]
+region = "ap-tokyo-1"
+[cloud]
+compartment = "ocid1.compartment.oc1..aaaaaaaaexample"
+[dns]
+publisher = "oci"
+[tls]
+mode = "acme"  # a public one
+acme_directory = "https://acme.other.example/directory"
+"""
+    rehearsed = parse(run._beside_others(text, parse(text, "todoku.toml")), "todoku.toml")
+    assert rehearsed.tls.acme_directory == authority.DIRECTORY
+    without = text.replace('acme_directory = "https://acme.other.example/directory"\n', "")
+    rehearsed = parse(run._beside_others(without, parse(without, "todoku.toml")), "todoku.toml")
+    assert rehearsed.tls.acme_directory == authority.DIRECTORY

@@ -28,6 +28,7 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         allow_nets=",".join(["local", *map(str, endpoint.client_networks(settings))]),
         certificate=endpoint.certificate(settings),
         key=endpoint.key(settings),
+        internal_certificate=endpoint.INTERNAL,
         guessing_url=guessing.URL,
         guessing_file=guessing.DOVECOT_FILE,
         log_to_file=facts.service_manager != "systemd",

@@ -34,7 +34,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "listen": ", ".join(_bracketed(a) for a in endpoint.listen(settings)) or "all",
         "relay_destination": relay_destination(settings),
         # Key first: the order that smtpd_tls_chain_files wants.
-        "certificate_chain": (endpoint.key(settings), endpoint.certificate(settings)),
+        "certificate_chain": tuple(dict.fromkeys((endpoint.key(settings), endpoint.certificate(settings)))),
+        "internal_certificate": endpoint.INTERNAL,
         "relay_size": relayed,
         "pace": pace.pace(settings.relay.plan),
         # cleanup(8) holds every message to this one, smtpd(8) to that of its service.
