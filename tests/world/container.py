@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import smtplib
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,18 @@ class Container:
             )  # fmt: skip
         wait(self._takes_mail, "port 25", 40)
         took = time.monotonic() - began
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        self.init = int(listed.read_text().split()[-1])
+        self.init = wait(self._first_process, "the container's first process", 5)
         return took
+
+    def _first_process(self) -> int | None:
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with suppress(OSError):
+                numbers = re.findall(r"(?m)^NSpid:\s*(.*)$", Path(f"/proc/{child}/status").read_text())[
+                    0
+                ].split()
+                if len(numbers) > 1 and numbers[-1] == "1":
+                    return int(child)
+        return None
 
     def _takes_mail(self) -> bool:
         assert self.process.poll() is None, LOG.read_text(errors="replace")
@@ -137,10 +148,15 @@ def container() -> Iterator[Container]:
         target.touch() if not target.is_dir() else None
     box = Container(world)
     print(f"first start: {box.start():.1f} s")
-    wait(lambda: "takes mail" in LOG.read_text(), "the container's own word", 30)
+    try:
+        wait(lambda: "todoku container takes mail" in LOG.read_text(), "the container's own word", 30)
+    except BaseException:
+        print(box.run("sh", "-c", "tail -n 40 /var/log/mail.log /tmp/*-stdout---supervisor-*"))
+        raise
     made = box.run("todoku", "account", "add", ALICE.address, "--password-stdin", stdin=PASSWORD)
     assert made.returncode == 0, made.stdout + made.stderr
     yield box
+    print(box.run("sh", "-c", "tail -n 40 /var/log/mail.log /tmp/*-stdout---supervisor-*").stdout)
     print(f"stopped in {box.stop():.1f} s")
     print(LOG.read_text(errors="replace")[-3000:])
 

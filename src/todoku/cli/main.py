@@ -23,6 +23,7 @@ from todoku.cli import (
     dkim,
     dns,
     explain,
+    importing,
     init,
     journey,
     plan,
@@ -83,6 +84,7 @@ app.add_typer(check.app, name="check")
 app.command("explain")(explain.explain)
 app.command("destroy")(destroy.destroy)
 app.add_typer(container.app, name="container")
+app.add_typer(importing.app, name="import")
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)

@@ -51,8 +51,10 @@ def prepare(root: Path = Path("/"), skeleton: Path = SKELETON) -> None:
         kept = skeleton / str(place).lstrip("/")
         if kept.is_dir():
             _copy_what_is_missing(kept, real)
-    for name in ("log", "tls"):
-        (root / str(STATE).lstrip("/") / name).mkdir(mode=0o755, exist_ok=True)
+    for name, mode in (("log", 0o755), ("tls", 0o755), ("tmp", 0o1777)):
+        folder = root / str(STATE).lstrip("/") / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
 
 
 def _writable(folder: Path) -> bool:
@@ -136,8 +138,11 @@ class Init:
         if apply.returncode != 0:
             return self._end(1, "the settings could not be put into force, see above")
         self.say(f"takes mail, {time.monotonic() - self._began:.1f} s after the start")
-        # For `docker logs`; the files stay the truth.
-        self._start("logs", ["tail", "--quiet", "--lines=0", "--follow=name", "--retry", *map(str, LOGS)])
+        # For `docker logs`; the files stay the truth. supervisord keeps what the programs say themselves.
+        own = sorted(Path("/tmp").glob("*-stdout---supervisor-*.log"))  # noqa: S108 - the container's own
+        self._start(
+            "logs", ["tail", "--quiet", "--lines=0", "--follow=name", "--retry", *map(str, (*LOGS, *own))]
+        )
         return self._until_told()
 
     def _until_told(self) -> int:
