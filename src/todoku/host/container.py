@@ -139,7 +139,7 @@ class Init:
             return self._end(1, "the settings could not be put into force, see above")
         self.say(f"takes mail, {time.monotonic() - self._began:.1f} s after the start")
         # For `docker logs`; the files stay the truth. supervisord keeps what the programs say themselves.
-        own = sorted(Path("/tmp").glob("*-stdout---supervisor-*.log"))  # noqa: S108 - the container's own
+        own = _said_by_programs()
         self._start(
             "logs", ["tail", "--quiet", "--lines=0", "--follow=name", "--retry", *map(str, (*LOGS, *own))]
         )
@@ -159,6 +159,8 @@ class Init:
 
     def _end(self, code: int, why: str) -> int:
         self.say(f"stops: {why}")
+        if code:
+            self._show_last_words()
         for name, patience in (("apply", 5.0), ("supervisord", _ORDERLY), ("logs", 1.0)):
             child = self._children.get(name)
             if child is None or not self._runs(name):
@@ -172,6 +174,11 @@ class Init:
                 child.kill()
         self.say("stopped; what waits is kept in the queue")
         return code
+
+    def _show_last_words(self) -> None:
+        for file in _said_by_programs():
+            lines = file.read_text(errors="replace").splitlines()[-10:]
+            print("\n".join(f"{file.name.partition('-stdout')[0]}: {line}" for line in lines), flush=True)
 
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -195,3 +202,8 @@ class Init:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._told_to_stop = True
+
+
+def _said_by_programs() -> list[Path]:
+    """What each program wrote to its streams: supervisord makes a new file at each of its starts."""
+    return sorted(Path("/tmp").glob("*-stdout---supervisor-*.log"))  # noqa: S108 - the container's own

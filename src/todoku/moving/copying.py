@@ -102,7 +102,7 @@ def mailbox(login: str) -> IMAPClient:
     try:
         # The class starts a command by a shell.
         return imapclient.IMAPClient(
-            f"exec doveadm exec imap -u {shlex.quote(login)}", stream=True, use_uid=True
+            f"exec doveadm exec imap -u {shlex.quote(login)}", ssl=False, stream=True
         )
     except (OSError, IMAPClientError) as error:
         raise CopyError(
