@@ -181,7 +181,9 @@ class Init:
             print("\n".join(f"{file.name.partition('-stdout')[0]}: {line}" for line in lines), flush=True)
 
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Whoever started the container may want to be told when it is ready; that is not for every program in it.
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
         self._children[name] = child
         return child
 
