@@ -99,7 +99,7 @@ def mailbox(login: str) -> IMAPClient:
     import imapclient
     from imapclient.exceptions import IMAPClientError
 
-    class Inside(imapclient.IMAPClient):
+    class Inside(imapclient.IMAPClient):  # type: ignore[misc]  # has no types
         """Speaks to a program through pipes, which know of no time limit (IMAPClient 4.1 asks them for one)."""
 
         def _set_read_timeout(self) -> None:
