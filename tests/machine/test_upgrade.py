@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import container_image
 import pytest
 from conftest import CHECKOUT, TODOKU
 
@@ -24,13 +25,10 @@ def rehearse(root: Path, script: str, **streams: object) -> subprocess.Completed
 
 
 def test_mail_and_accounts_of_debian_12_are_there_on_debian_13(tmp_path: Path) -> None:
-    for suite in ("bookworm", "trixie"):
-        subprocess.run(
-            [CHECKOUT / "script/fresh", suite, "true"], check=True, timeout=600, capture_output=True
-        )
-    base, disk = Path("/var/cache/todoku-fresh"), tmp_path / "disk.tar"
+    old, new = (container_image.base(CHECKOUT, suite) for suite in ("bookworm", "trixie"))
+    disk = tmp_path / "disk.tar"
     with disk.open("wb") as written:
-        rehearse(base / "bookworm", "before", stdout=written)
+        rehearse(old, "before", stdout=written)
     with disk.open("rb") as read:
-        done = rehearse(base / "trixie", "after", stdin=read, stdout=subprocess.PIPE)
+        done = rehearse(new, "after", stdin=read, stdout=subprocess.PIPE)
     print(done.stdout.decode())
