@@ -19,6 +19,14 @@ _STORAGE = ("--storage-driver=vfs", f"--root={CACHE}/storage", "--runroot=/run/t
 _INPUTS = ("deploy/container", "src/todoku")
 
 
+def base(checkout: Path, suite: str) -> Path:
+    """The minimal Debian that script/fresh keeps. Needs a network when it has to be made."""
+    root = Path("/var/cache/todoku-fresh", suite)
+    if not root.with_name(f"{suite}.complete").exists():
+        _run(str(checkout / "script/fresh"), suite, "true")
+    return root
+
+
 def prepare(checkout: Path, base: Path) -> Path:
     """The image's root, of `base`, a debootstrapped root. Needs a network when it has to be made."""
     if not shutil.which("buildah"):

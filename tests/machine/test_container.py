@@ -21,13 +21,7 @@ LARGEST = 500  # MB
 @pytest.fixture(scope="module")
 def base() -> Path:
     """The minimal Debian that script/fresh keeps."""
-    subprocess.run(
-        [CHECKOUT / "script/fresh", container_image.SUITE, "true"],
-        check=True,
-        timeout=600,
-        capture_output=True,
-    )
-    return Path("/var/cache/todoku-fresh", container_image.SUITE)
+    return container_image.base(CHECKOUT, container_image.SUITE)
 
 
 @pytest.fixture(scope="module")

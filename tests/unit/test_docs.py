@@ -24,7 +24,8 @@ from todoku.rehearsal.switchboard import KEYS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")], key=lambda page: str(page.relative_to(CHECKOUT))
+    [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("docs/ja/*.md")],
+    key=lambda page: str(page.relative_to(CHECKOUT)),
 )
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")

@@ -25,6 +25,7 @@ from todoku.cli import (
     dkim,
     dns,
     explain,
+    importing,
     init,
     journey,
     plan,
@@ -89,6 +90,7 @@ app.command("explain")(explain.explain)
 app.add_typer(protect.app, name="protect")
 app.command("destroy")(destroy.destroy)
 app.add_typer(container.app, name="container")
+app.add_typer(importing.app, name="import")
 app.command("backup")(backup.backup)
 app.command("restore")(restore.restore)
 app.command("rehearse")(rehearse.rehearse)

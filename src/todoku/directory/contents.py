@@ -103,7 +103,9 @@ def _virtual_logins(people: Resolution) -> Iterable[str]:
         if account.password is None:
             continue
         for name in (account.login, *([_bare(account)] if names[_bare(account)] == 1 else [])):
-            yield f"{name}:{{ARGON2ID}}{account.password}::::::user={account.login}"
+            # What came from another system has its scheme with it.
+            scheme = "" if account.password.startswith("{") else "{ARGON2ID}"
+            yield f"{name}:{scheme}{account.password}::::::user={account.login}"
 
 
 def _system_logins(people: Resolution) -> Iterable[str]:

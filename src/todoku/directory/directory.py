@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Engine
 from todoku import store
 from todoku.directory import addresses, passwords, queries, requests
 from todoku.directory.contents import Contents, Mailbox, contents
-from todoku.directory.errors import NoSuchUserError, StillReferencedError
+from todoku.directory.errors import DirectoryError, NoSuchUserError, StillReferencedError
 from todoku.directory.export import Exporter, Staged
+from todoku.directory.moving import Mistake, Wanted
 from todoku.directory.people import Account, Alias, Grant, Held, OsUser, os_user
 from todoku.directory.resolution import Resolution
 from todoku.settings import Settings
@@ -36,6 +37,15 @@ class Removed:
     references: tuple[Alias, ...]  # the aliases, with only the targets that were removed
     grants: tuple[Grant, ...]
     mail: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of a file of accounts: with `mistakes`, nothing was made."""
+
+    made: dict[int, Account]  # by line
+    present: tuple[str, ...]  # logins that were here before
+    mistakes: tuple[Mistake, ...]
 
 
 class Directory:
@@ -103,6 +113,37 @@ class Directory:
             account = requests.new_account(name, more, quota, people, self._find_user, hashed)
             queries.add_account(connection, account)
         return self.account(account.login)
+
+    def import_accounts(self, wanted: Sequence[Wanted], *, dry_run: bool = False) -> Imported:
+        """Accounts of another system (`moving`), all or none; who has an account here already is left alone."""
+        requests.refuse_passwords_of_the_system(self._settings, "NAME")
+        # Expensive, so not while others wait for the lock.
+        hashes = [
+            each.hashed or (passwords.hashed(each.password) if each.password else None) for each in wanted
+        ]
+        made: dict[int, Account] = {}
+        present: list[str] = []
+        mistakes: list[Mistake] = []
+        with self._changing() as connection:
+            held = queries.held(connection)
+            for each, hashed in zip(wanted, hashes, strict=True):
+                try:
+                    address = addresses.own(each.address, self._settings)
+                    if address in held.logins:
+                        present.append(address)
+                        continue
+                    people = self._people(held)
+                    account = requests.new_account(
+                        each.address, each.more, each.quota, people, self._find_user, hashed
+                    )
+                except DirectoryError as error:
+                    mistakes.append(Mistake(each.line, str(error)))
+                    continue
+                made[each.line] = account
+                held = replace(held, accounts=(*held.accounts, account))
+            for account in () if dry_run or mistakes else made.values():
+                queries.add_account(connection, account)
+        return Imported(made, tuple(present), tuple(mistakes))
 
     def check_password_is_ours(self, name: str) -> None:
         """Raises `WrongModeError` where passwords are the operating system's."""

@@ -18,7 +18,9 @@ class Account:
     address: str  # the primary one
     more: tuple[str, ...] = ()  # further addresses, sorted
     quota: int | None = None  # bytes; 0: no limit; None: as in the settings
-    password: str | None = field(default=None, repr=False)  # an Argon2id hash; None in system mode
+    password: str | None = field(
+        default=None, repr=False
+    )  # an Argon2id hash, or {SCHEME}hash; None in system mode
     created: str = ""  # ISO 8601, UTC
 
     @property

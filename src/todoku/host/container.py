@@ -51,8 +51,10 @@ def prepare(root: Path = Path("/"), skeleton: Path = SKELETON) -> None:
         kept = skeleton / str(place).lstrip("/")
         if kept.is_dir():
             _copy_what_is_missing(kept, real)
-    for name in ("log", "tls"):
-        (root / str(STATE).lstrip("/") / name).mkdir(mode=0o755, exist_ok=True)
+    for name, mode in (("log", 0o755), ("tls", 0o755), ("tmp", 0o1777)):
+        folder = root / str(STATE).lstrip("/") / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
 
 
 def _writable(folder: Path) -> bool:
@@ -136,8 +138,11 @@ class Init:
         if apply.returncode != 0:
             return self._end(1, "the settings could not be put into force, see above")
         self.say(f"takes mail, {time.monotonic() - self._began:.1f} s after the start")
-        # For `docker logs`; the files stay the truth.
-        self._start("logs", ["tail", "--quiet", "--lines=0", "--follow=name", "--retry", *map(str, LOGS)])
+        # For `docker logs`; the files stay the truth. supervisord keeps what the programs say themselves.
+        own = _said_by_programs()
+        self._start(
+            "logs", ["tail", "--quiet", "--lines=0", "--follow=name", "--retry", *map(str, (*LOGS, *own))]
+        )
         return self._until_told()
 
     def _until_told(self) -> int:
@@ -154,6 +159,8 @@ class Init:
 
     def _end(self, code: int, why: str) -> int:
         self.say(f"stops: {why}")
+        if code:
+            self._show_last_words()
         for name, patience in (("apply", 5.0), ("supervisord", _ORDERLY), ("logs", 1.0)):
             child = self._children.get(name)
             if child is None or not self._runs(name):
@@ -168,8 +175,15 @@ class Init:
         self.say("stopped; what waits is kept in the queue")
         return code
 
+    def _show_last_words(self) -> None:
+        for file in _said_by_programs():
+            lines = file.read_text(errors="replace").splitlines()[-10:]
+            print("\n".join(f"{file.name.partition('-stdout')[0]}: {line}" for line in lines), flush=True)
+
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Whoever started the container may want to be told when it is ready; that is not for every program in it.
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
         self._children[name] = child
         return child
 
@@ -190,3 +204,8 @@ class Init:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._told_to_stop = True
+
+
+def _said_by_programs() -> list[Path]:
+    """What each program wrote to its streams: supervisord makes a new file at each of its starts."""
+    return sorted(Path("/tmp").glob("*-stdout---supervisor-*.log"))  # noqa: S108 - the container's own

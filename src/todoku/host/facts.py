@@ -59,6 +59,7 @@ _CAME_WITH = {
     "trixie": (Version(3, 10, 5), Version(2, 4, 1)),
     "jammy": (Version(3, 6, 4), Version(2, 3, 16)),
     "noble": (Version(3, 8, 6), Version(2, 3, 21)),
+    "resolute": (Version(3, 10, 0), Version(2, 4, 0)),  # at least: what apt knows counts before this
 }
 
 

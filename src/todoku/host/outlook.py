@@ -136,7 +136,7 @@ def _taken_ports(host: Host, addresses: Sequence[Address]) -> Iterator[Finding]:
     listening = processes.listeners(host)
     inner = {each.address for each in listening if each.address.is_private and not _documented(each.address)}
     mains = [processes.main_process(host, daemon.pid_file, daemon.process) for daemon in (POSTFIX, DOVECOT)]
-    ours = frozenset[int]().union(*(processes.sockets(host, main.pid) for main in mains if main))
+    ours = frozenset[int]().union(*(processes.sockets(host, main.pid) or () for main in mains if main))
     holders: dict[str, set[int]] = {}
     for listener in taken(listening, (*POSTFIX.ports, *DOVECOT.ports), (*addresses, *inner)):
         if listener.inode not in ours:

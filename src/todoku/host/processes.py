@@ -84,17 +84,32 @@ def listeners(host: Host) -> tuple[Listener, ...]:
     return tuple(found)
 
 
-def sockets(host: Host, pid: int) -> frozenset[int]:
-    """The inodes of the sockets that a process holds open."""
+def sockets(host: Host, pid: int) -> frozenset[int] | None:
+    """The inodes of the sockets that a process holds open; None where we may not know, as in most containers."""
     folder = f"/proc/{pid}/fd"
+    if not _may_list(host, folder):
+        return None
     links = (host.link(f"{folder}/{number}") for number in host.entries(folder))
     return frozenset(int(link[8:-1]) for link in links if link.startswith("socket:["))
+
+
+def _may_list(host: Host, folder: str) -> bool:
+    """Of a process that has changed its user only who may trace it (CAP_SYS_PTRACE) sees what it holds."""
+    try:
+        for entry in host.entries(folder):
+            host.real(f"{folder}/{entry}").readlink()
+            break
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def holder(host: Host, inode: int) -> Process | None:
     """A process that holds the socket; None when it is in another container."""
     for entry in host.entries("/proc"):
-        if entry.isdecimal() and inode in sockets(host, int(entry)):
+        if entry.isdecimal() and inode in (sockets(host, int(entry)) or ()):
             return process(host, int(entry))
     return None
 

@@ -235,7 +235,9 @@ class Service(HostResource[ServiceSeen]):
     def _silent(self, host: Host, process: Process) -> tuple[int, ...]:
         """The ports on which it has to listen and does not."""
         own = processes.sockets(host, process.pid)
-        open_ports = {listener.port for listener in processes.listeners(host) if listener.inode in own}
+        open_ports = {
+            listener.port for listener in processes.listeners(host) if own is None or listener.inode in own
+        }
         return tuple(port for port in self.daemon.ports if port not in open_ports)
 
     def _why_not(self, host: Host, manager: Manager) -> str:
@@ -272,6 +274,8 @@ def _refuse_taken_ports(
 ) -> None:
     """Raises ChangeFailed, naming who holds a port that the daemon needs."""
     ours = processes.sockets(host, own.pid) if own is not None else frozenset()
+    if ours is None:
+        return  # whose sockets they are cannot be known; the daemon itself will say
     others = [
         listener
         for listener in taken(processes.listeners(host), daemon.ports, addresses)
