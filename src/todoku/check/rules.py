@@ -90,6 +90,9 @@ RULES: dict[str, Rule] = {
         "the relay's credential is old, or another one is needed", "O: SMTP credentials"
     ),
     "cloud.quota": _rule("the plan and the region do not go together", "O: limits"),
+    "cloud.suppressions": _rule(
+        "mail is accepted and never sent: the recipient is suppressed", "O: suppression list"
+    ),
     "relay.login": _rule("the relay does not take our password", "O: troubleshooting, 535"),
     "relay.sender": _rule("the relay does not take mail from us", "O: troubleshooting, 535"),
     # Our own ports

@@ -107,6 +107,11 @@ class Sdk:
         return self._client("email", self.access.region)
 
     @property
+    def limits(self) -> Any:
+        """oci.limits.LimitsClient in the sending region."""
+        return self._client("limits", self.access.region)
+
+    @property
     def identity(self) -> Any:
         """oci.identity.IdentityClient in the home region."""
         return self._client("identity", self.home_region)
@@ -229,7 +234,7 @@ class Sdk:
                 return module.IdentityDomainsClient(config, address, **options)
             if service in self.access.endpoints:
                 options["service_endpoint"] = self.access.endpoints[service]
-            names = {"email": "EmailClient", "identity": "IdentityClient"}
+            names = {"email": "EmailClient", "identity": "IdentityClient", "limits": "LimitsClient"}
             return getattr(module, names[service])({**config, "region": place}, **options)
         except (self.oci.exceptions.ClientError, OSError, ValueError) as error:
             raise CloudError(f"cannot log in to Oracle's cloud: {error}", Trouble.LOCAL) from error

@@ -19,7 +19,7 @@ from todoku.rehearsal.relay_state import RelayState
 from todoku.rehearsal.smtp_session import Listen
 from todoku.settings.regions import REGIONS
 
-from . import dns_service, email_control, identity, scim
+from . import dns_service, email_control, identity, limits_service, scim
 from .api import Call, Principal, Route
 from .clock import Clock
 from .dispatch import Dispatcher
@@ -34,6 +34,7 @@ from .identity_credentials import Credentials
 from .identity_domains import IdentityDomains
 from .identity_read import Reading
 from .instance import Instance
+from .limits_service import LimitsService
 from .publishing import Publish, Publisher
 from .tenancy import Tenancy
 
@@ -57,7 +58,7 @@ def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
     for region in plan.cloud_regions:
         domain = REGIONS[region].realm_domain
         names += [f"ctrl.email.{region}.oci.{domain}", f"cell0.submit.email.{region}.oci.{domain}"]
-        names += [f"identity.{region}.oci.{domain}", f"dns.{region}.oci.{domain}"]
+        names += [f"{service}.{region}.oci.{domain}" for service in ("identity", "dns", "limits")]
         # dns-lexicon and older SDKs leave "oci" out.
         names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns")]
     return (*names, "*.identity.oraclecloud.com")
@@ -113,6 +114,7 @@ class Cloud:
             services[scim.BASE, region] = people  # not regional: the address tells the domain
             services[dns_service.BASE, region] = self.dns.routes()
             services[email_control.BASE, region] = self._email_routes(region, relay)
+            services[limits_service.BASE, region] = LimitsService(self.tenancy, relay).routes()
         return services
 
     def _email_routes(self, region: str, relay: RelayState) -> list[Route]:
