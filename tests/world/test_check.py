@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from clouds import Tenancy
 from conftest import World, wait
 
+from todoku.host.services import DOVECOT, POSTFIX
 from todoku.rehearsal.pki import Authority
 
 MAIN_CF = Path("/etc/postfix/main.cf")
@@ -158,6 +161,56 @@ def test_a_resolver_that_does_not_answer_makes_it_unknown_and_not_slow(world: Wo
     assert took < 12
 
 
+def family(master: int) -> list[int]:
+    """The master process, then its children."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(master)], capture_output=True, text=True, check=False
+    )
+    return [master, *map(int, listed.stdout.split())]
+
+
+@pytest.mark.slow  # it is waited for
+def test_whatever_is_dead_the_answer_is_there_within_ten_seconds(world: World) -> None:
+    resolv = Path("/etc/resolv.conf")
+    before = resolv.read_text()
+    servers = [
+        each for daemon in (POSTFIX, DOVECOT) for each in family(int(Path(daemon.pid_file).read_text()))
+    ]
+    world.relay(latency_ms=60_000)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.9", 53))  # it takes every question, and says nothing
+            resolv.write_text("nameserver 127.0.0.9\n")
+            for server in servers:  # connections are taken by the kernel, and nobody says anything
+                os.kill(server, signal.SIGSTOP)
+            begun = time.monotonic()
+            told = check(world)
+            took = time.monotonic() - begun
+    finally:
+        for server in servers:
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGCONT)
+        resolv.write_text(before)
+        world.relay(reset=True)
+    assert told["seconds"] < 10
+    assert took < 12
+    topics = {rule.partition(".")[0] for rule, _ in found(told, "unknown", "fail")}
+    assert topics >= {
+        "host",
+        "addresses",
+        "dns",
+        "mx",
+        "spf",
+        "dkim",
+        "dmarc",
+        "cloud",
+        "relay",
+        "tls",
+        "submission",
+    }
+    assert {rule.partition(".")[0] for rule, _ in found(told, "pass", "warn")} == {"host"}
+
+
 def test_any_domain_can_be_looked_at_from_outside(world: World) -> None:
     told = check(world, "domain", "outside.example", "--selector", "mail")
     assert not found(told, "fail", "unknown"), told
@@ -227,6 +280,22 @@ def test_a_port_without_tls_is_found(world: World) -> None:
     assert found(told, "fail") == {("tls.offered", "port 25")}
 
 
+@pytest.mark.slow  # Dovecot is started anew twice; tests/unit/check/test_check_ports.py shows the same elsewhere
+def test_a_second_imap_port_is_reported(world: World) -> None:
+    config = Path("/etc/dovecot/dovecot.conf")
+    before = config.read_bytes()
+    extra = "\nservice imap-login {\n  inet_listener imap {\n    port = 143\n  }\n}\n"
+    try:
+        config.write_bytes(before + extra.encode())
+        subprocess.run(["supervisorctl", "restart", "todoku-dovecot"], check=True, capture_output=True)
+        wait(lambda: world.imap(world.alice), "Dovecot")
+        told = check(world, "submission")
+    finally:
+        config.write_bytes(before)
+        subprocess.run(["supervisorctl", "restart", "todoku-dovecot"], check=True, capture_output=True)
+    assert found(told, "fail", "warn") == {("submission.imap", "port 143")}
+
+
 # --- the relay -----------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +304,23 @@ def test_a_sender_that_the_relay_does_not_take_is_found(world: World) -> None:
     told = check(world, "cloud")
     assert failed(told) == {"relay.sender"}
     assert "535" in next(each["seen"] for each in told["findings"] if each["rule"] == "relay.sender")
+
+
+def test_a_plan_beyond_oracles_limits_and_a_forward_to_somebody_suppressed_are_found(world: World) -> None:
+    assert world.todoku("alias", "add", f"sales@{world.domain}", "gone@mailbox.example").returncode == 0
+    world.relay(limits={"per_day": 1000})
+    world.relay(suppress=["gone@mailbox.example", "somebody@else.example"])
+    try:
+        told = check(world, "cloud")
+    finally:
+        world.todoku("alias", "remove", f"sales@{world.domain}")
+    assert failed(told) == {"cloud.suppressions"}
+    assert found(told, "warn") == {("cloud.quota", world.described["relay"]["region"])}
+    (lost,) = [each for each in told["findings"] if each["verdict"] == "fail"]
+    assert lost["seen"].startswith(
+        f"mail that sales@{world.domain} forwards to gone@mailbox.example is not sent"
+    )
+    assert "todoku suppression lift" in lost["advice"]
 
 
 def test_a_relay_that_is_down_is_found(world: World) -> None:

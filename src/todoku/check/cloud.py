@@ -5,7 +5,8 @@ Read only. What has to be there is what `todoku apply` makes; the reading is tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from todoku.check.finding import Finding, failed, passed, unknown, warned
@@ -13,8 +14,11 @@ from todoku.check.means import Means
 from todoku.check.runner import Step
 from todoku.cloud import desired, probe
 from todoku.cloud.client import Cloud
+from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.iam import PolicyResource
+from todoku.cloud.limits import SendingLimits
 from todoku.cloud.probe import Answer, Endpoint, Verdict
+from todoku.cloud.suppressions import Suppression
 from todoku.cloud.values import ACTIVE
 from todoku.plan.resource import NotYet
 from todoku.settings import CredentialError, RelayCredential, Settings
@@ -22,6 +26,8 @@ from todoku.settings.outside import Cloud as CloudSettings
 
 _OLD = timedelta(days=365)
 _APPLY = "Run `todoku apply`"
+_CONSOLE = "Compare [relay.plan] with Oracle's console: Governance, Limits, Quotas and Usage, Email Delivery"
+_MOST_TOLD = 5
 _MOST_ASKED = 3  # senders that the relay is asked about: each refusal brings its throttle nearer
 
 Login = Callable[[], RelayCredential]  # raises CredentialError
@@ -41,6 +47,8 @@ def steps(settings: Settings, means: Means, login: Login | None = None) -> list[
         Step("cloud.senders", "", lambda: senders(settings, cloud, means)),
         Step("cloud.quota", settings.relay.region, lambda: notes(settings, cloud, means)),
     ]
+    if (listed := means.suppressions) is not None:
+        found.append(Step("cloud.suppressions", "", lambda: suppressions(listed, means)))
     if wanted.manage_iam:
         found.append(Step("cloud.policies", wanted.group, lambda: policies(wanted, cloud)))
         found.append(Step("cloud.credential", wanted.user, lambda: credential(wanted, cloud, means, login)))
@@ -135,14 +143,57 @@ def credential(wanted: CloudSettings, cloud: Cloud, means: Means, login: Login |
 
 
 def notes(settings: Settings, cloud: Cloud, means: Means) -> Iterator[Finding]:
-    """What the cloud room has noticed: the region, the relay's name, what is not needed."""
+    """What Oracle lets us send against what the settings say, and what the cloud room has noticed: the region, the
+    relay's name, what is not needed."""
+    region = settings.relay.region
     told = desired.standing_notes(settings, cloud, means.addresses)
     for note in told:
-        yield warned("cloud.quota", note, "Do what this says, if it is not meant so", settings.relay.region)
-    if not told:
+        yield warned("cloud.quota", note, "Do what this says, if it is not meant so", region)
+    allowed = None
+    try:
+        allowed = means.limits() if means.limits is not None else None
+    except CloudError as problem:
+        if problem.trouble is not Trouble.DENIED:  # who runs Todoku need not have the right to read limits
+            yield unknown("cloud.quota", str(problem), _CONSOLE, region)
+            return
+    quota = list(_quota(settings, allowed)) if allowed is not None else []
+    yield from quota
+    if not told and not quota:
         plan = settings.relay.plan
-        seen = f"the home region; the settings say {plan.per_day} messages a day, {plan.per_minute} a minute"
-        yield passed("cloud.quota", seen, settings.relay.region)
+        known = "Oracle allows that" if allowed is not None else "what Oracle allows, we may not know"
+        seen = f"the settings say {plan.per_day:,} messages a day, {plan.per_minute:,} a minute; {known}"
+        yield passed("cloud.quota", seen, region)
+
+
+def _quota(settings: Settings, allowed: SendingLimits) -> Iterator[Finding]:
+    """Where the settings have more than Oracle allows: the relay says 455 then, and mail waits."""
+    plan = settings.relay.plan
+    for key, ours, theirs, unit in (
+        ("per_day", plan.per_day, allowed.per_day, "messages a day"),
+        ("per_minute", plan.per_minute, allowed.per_minute, "messages a minute"),
+    ):
+        if theirs is not None and ours > theirs:
+            seen = f"the settings say {ours:,} {unit}, Oracle allows {theirs:,}: what is more than that waits"
+            advice = (
+                f"Write {key} = {theirs} below [relay.plan], or ask Oracle for more (a service limit request)"
+            )
+            yield warned("cloud.quota", seen, advice, settings.relay.region)
+
+
+def suppressions(listed: Callable[[], Sequence[Suppression]], means: Means) -> Iterator[Finding]:
+    """Whom the relay sends nothing to although it says yes; what an alias forwards there is lost."""
+    entries = {entry.address.lower(): entry for entry in listed()}
+    lost = sorted(entries.keys() & means.forwards.keys())
+    for address in lost[:_MOST_TOLD]:
+        seen = f"mail that {means.forwards[address]} forwards to {address} is not sent ({entries[address].reason})"
+        advice = f"See that {address} works, then `todoku suppression lift {address}`; or change the alias"
+        yield failed("cloud.suppressions", seen, advice, address)
+    if lost:
+        return
+    reasons = Counter(entry.reason for entry in entries.values())
+    shown = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+    seen = f"{len(entries)} addresses are suppressed ({shown})" if entries else "nobody is suppressed"
+    yield passed("cloud.suppressions", seen)
 
 
 def relay(settings: Settings, means: Means, login: Login) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from todoku.check import mx
 from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Dns, Means
 from todoku.check.runner import Step
@@ -145,8 +146,7 @@ def _report_fault(domain: str, uri: str, dns: Dns) -> tuple[str, str] | None:
     if found is None:
         return f'"{uri[:80]}" is no address to report to', "Write rua=mailto:ADDRESS"
     place = found[2].lower()
-    records = [value.partition(" ")[2] for value in dns.values(place, "MX")]
-    if "." in records or "" in records or not (records or dns.addresses(place)):  # RFC 7505: null MX
+    if not mx.takes_mail(place, dns):
         return f"{place}, where the reports go, takes no mail", "Write an address that does into rua="
     if text.within(place, domain) or text.within(domain, place):
         return None

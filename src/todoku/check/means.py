@@ -6,12 +6,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from todoku.cloud.client import Cloud
+from todoku.cloud.limits import SendingLimits
+from todoku.cloud.suppressions import Suppression
 from todoku.dns import text
 from todoku.dns.lookups import Answer, Lookups
 from todoku.gate.resolver import DnsTrouble, Found
@@ -89,3 +91,9 @@ class Means:
     cloud: Cloud | None = None
     login: Callable[[], RelayCredential] | None = None  # the relay's credential; raises CredentialError
     addresses: Sequence[str] = ()  # that people have here
+    forwards: Mapping[str, str] = field(
+        default_factory=dict
+    )  # outside address -> an alias here that leads to it
+    # Of Oracle's cloud; both raise CloudError.
+    suppressions: Callable[[], Sequence[Suppression]] | None = None
+    limits: Callable[[], SendingLimits] | None = None

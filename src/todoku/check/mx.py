@@ -87,6 +87,20 @@ def _host(domain: str, host: str, dns: Dns) -> Iterator[Finding]:
         yield passed("mx.host", f"{host} has the address {', '.join(addresses)}", domain)
 
 
+def hosts(domain: str, dns: Dns) -> list[str]:
+    """Where mail for `domain` goes, the preferred first; nobody for a null MX. Raises Unanswered."""
+    records = sorted(_parsed(value) for value in dns.values(domain, "MX"))
+    named = [host.lower().rstrip(".") for _, host in records]
+    return [host for host in named if host] or ([domain] if not records and dns.addresses(domain) else [])
+
+
+def takes_mail(domain: str, dns: Dns) -> bool:
+    """Whether mail can go there at all: by MX, or by an address in its place. Raises Unanswered."""
+    return bool(hosts(domain, dns)) and not any(
+        value.partition(" ")[2] in (".", "") for value in dns.values(domain, "MX")
+    )
+
+
 def _parsed(value: str) -> tuple[int, str]:
     preference, _, host = value.partition(" ")
     return int(preference) if preference.isdigit() else 65_535, host.strip()

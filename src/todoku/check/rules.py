@@ -58,6 +58,8 @@ RULES: dict[str, Rule] = {
     "addresses.reverse": _rule("the address does not lead back to the host's name", "RFC 1912 2.1"),
     "mx.record": _rule("nobody can deliver mail to the domain", "RFC 5321 5.1", "--s"),
     "mx.host": _rule("an MX host cannot be reached by its name", "RFC 2181 10.3; RFC 5321 5.1"),
+    "mta-sts.policy": _rule("the MTA-STS policy keeps mail away, or counts for nothing", "RFC 8461 3, 4"),
+    "tls-rpt.record": _rule("reports about TLS do not arrive", "RFC 8460 3"),
     # Who may send
     "spf.record": _rule("there is not exactly one SPF record", "RFC 7208 4.5; G1, Y1, M1", "bbb"),
     "spf.syntax": _rule("the SPF record cannot be read", "RFC 7208 4.6, 12", "bbb"),
@@ -90,6 +92,9 @@ RULES: dict[str, Rule] = {
         "the relay's credential is old, or another one is needed", "O: SMTP credentials"
     ),
     "cloud.quota": _rule("the plan and the region do not go together", "O: limits"),
+    "cloud.suppressions": _rule(
+        "mail is accepted and never sent: the recipient is suppressed", "O: suppression list"
+    ),
     "relay.login": _rule("the relay does not take our password", "O: troubleshooting, 535"),
     "relay.sender": _rule("the relay does not take mail from us", "O: troubleshooting, 535"),
     # Our own ports

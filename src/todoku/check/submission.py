@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from todoku.check.dialogue import Dialogue, Garbled, Reply, anybody, greeted
-from todoku.check.finding import Finding, failed, passed
+from todoku.check.finding import Finding, failed, passed, warned
 from todoku.check.means import Means
 from todoku.check.ports import IMAPS, SECONDS, SUBMISSION, SUBMISSIONS, WORLD, Door, NotOffered
 from todoku.check.runner import Step
@@ -181,6 +181,8 @@ def imap(door: Door) -> Iterator[Finding]:
         yield passed("submission.imap", "IMAP is on 993 within TLS, and 143 is closed", "port 993")
         return
     if "LOGINDISABLED" in capabilities and not any(word.startswith("AUTH=") for word in capabilities):
-        yield passed("submission.imap", "143 lets nobody log in before TLS", "port 143")
+        seen = "143 is open as well: nobody can log in before TLS, but a program can be talked out of it"
+        advice = "Close it: mail programs use 993, within TLS from the start (RFC 8314 3.3)"
+        yield warned("submission.imap", seen, advice, "port 143")
     else:
         yield failed("submission.imap", "143 lets people log in without TLS", _APPLY, "port 143")

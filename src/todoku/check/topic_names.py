@@ -6,7 +6,7 @@ TOPICS: dict[str, str] = {
     "host": "the host: resolver, clock, disk, queue",
     "addresses": "the host's name and addresses, there and back",
     "dns": "the domains' zones and their name servers",
-    "mx": "where mail for the domains goes",
+    "mx": "where mail for the domains goes, and what is promised about TLS (MTA-STS)",
     "spf": "SPF: the record, what it costs, whether the relay passes",
     "dkim": "DKIM: the keys, their records, whether Oracle signs",
     "dmarc": "DMARC: the record, the policy, reports, alignment",

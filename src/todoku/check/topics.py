@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from todoku.check import addresses, cloud, dkim, dmarc, host, mx, return_path, spf, submission, tls, zone
+from todoku.check import (
+    addresses,
+    cloud,
+    dkim,
+    dmarc,
+    host,
+    inbound_tls,
+    mx,
+    return_path,
+    spf,
+    submission,
+    tls,
+    zone,
+)
 from todoku.check.means import Means
 from todoku.check.runner import Step
 from todoku.check.topic_names import TOPICS
@@ -16,7 +29,11 @@ def _dns(settings: Settings, means: Means) -> list[Step]:
 
 
 def _mx(settings: Settings, means: Means) -> list[Step]:
-    return [step for domain in settings.domains for step in mx.steps(domain.name, means, settings.hostname)]
+    return [
+        step
+        for domain in settings.domains
+        for step in (*mx.steps(domain.name, means, settings.hostname), *inbound_tls.steps(domain.name, means))
+    ]
 
 
 def _spf(settings: Settings, means: Means) -> list[Step]:
@@ -71,6 +88,7 @@ def outside(domain: str, means: Means, selectors: Sequence[str] = ()) -> list[St
     return [
         *zone.steps(domain, means),
         *mx.steps(domain, means),
+        *inbound_tls.steps(domain, means),
         *spf.steps(domain, means),
         *dkim.steps(domain, means, selectors),
         *dmarc.steps(domain, means),

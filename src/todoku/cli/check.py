@@ -116,7 +116,7 @@ def _topics(
 
 def _means(settings: Settings, as_json: bool) -> Means:
     from todoku.check.means import Dns, Means
-    from todoku.cli.desired import addresses
+    from todoku.cli.desired import addresses, forwards
     from todoku.dns.lookups import Lookups, NotFound
     from todoku.host.client import Host
     from todoku.settings.credential import read
@@ -125,20 +125,28 @@ def _means(settings: Settings, as_json: bool) -> Means:
         lookups = Lookups.of_system(settings.dns.resolver if settings.dns else ())
     except NotFound as problem:
         refuse(str(problem), FAILED, as_json=as_json)
-    cloud = None
+    cloud, suppressed, limits = None, None, None
     if settings.cloud is not None:
+        from functools import partial
+
+        from todoku.cloud import limits as quota
         from todoku.cloud.desired import connect
         from todoku.cloud.retry import Patience
+        from todoku.cloud.suppressions import Suppressions
         from todoku.plan.outputs import Outputs
 
         # Who looks does not wait as long as who changes something.
         cloud = replace(connect(settings, Outputs()), patience=Patience(tries=3, total=5.0))
+        suppressed, limits = Suppressions.of(settings).all, partial(quota.read, settings)
     return Means(
         Dns(lookups),
         host=Host(),
         cloud=cloud,
         login=lambda: read(settings.relay, os.environ),
         addresses=addresses(settings),
+        forwards=forwards(settings),
+        suppressions=suppressed,
+        limits=limits,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from todoku.cloud.client import Cloud
     from todoku.cloud.probe import Relay
+    from todoku.directory.resolution import Resolution
     from todoku.plan.resource import Item
     from todoku.plan.show import Worlds
     from todoku.plan.stages import Stage
@@ -148,13 +149,30 @@ def _cloud(settings: Settings, wishes: Wishes, client: Cloud, relay: Relay) -> l
 
 def addresses(settings: Settings) -> tuple[str, ...]:
     """Every address that people have here; none while there is no store yet."""
+    people = _people(settings)
+    if people is None:
+        return ()
+    own = [address for account in people.accounts for address in account.addresses]
+    return tuple(dict.fromkeys([*own, *(alias.address for alias in people.held.aliases)]))
+
+
+def forwards(settings: Settings) -> dict[str, str]:
+    """Each address outside to which an alias here leads, with that alias."""
+    people = _people(settings)
+    return {
+        target.lower(): alias.address
+        for alias in (people.held.aliases if people is not None else ())
+        for target in alias.targets
+        if "@" in target and not settings.is_own(target)
+    }
+
+
+def _people(settings: Settings) -> Resolution | None:
     from todoku import store
     from todoku.directory import place
     from todoku.directory.errors import DirectoryError
 
     try:
-        people = place.HERE.open(settings).people()
+        return place.HERE.open(settings).people()
     except (store.StoreError, DirectoryError, OSError):
-        return ()
-    own = [address for account in people.accounts for address in account.addresses]
-    return tuple(dict.fromkeys([*own, *(alias.address for alias in people.held.aliases)]))
+        return None

@@ -23,6 +23,7 @@ _CLIENTS = {
     "email": ("email", "EmailClient"),
     "identity": ("identity", "IdentityClient"),
     "identity_domains": ("identity_domains", "IdentityDomainsClient"),
+    "limits": ("limits", "LimitsClient"),
     "logging": ("logging", "LoggingManagementClient"),
     "loggingsearch": ("loggingsearch", "LogSearchClient"),
     "network": ("core", "VirtualNetworkClient"),
@@ -125,6 +126,11 @@ class Sdk:
     def search(self) -> Any:
         """oci.loggingsearch.LogSearchClient in the sending region."""
         return self._client("loggingsearch", self.access.region)
+
+    @property
+    def limits(self) -> Any:
+        """oci.limits.LimitsClient in the sending region."""
+        return self._client("limits", self.access.region)
 
     @property
     def identity(self) -> Any:

@@ -218,6 +218,26 @@ MUTATIONS: dict[str, tuple[Break, set[str], set[str]]] = {
     "mx host on a private address": (put(HOST, "A", "192.168.0.10"), {"mx.host"}, set()),
     "mx host on loopback": (put(HOST, "A", "127.0.0.1"), {"mx.host"}, set()),
     "mx host as an alias": (host_alias, set(), {"mx.host"}),
+    # what is promised about TLS; the policies themselves are in test_check_inbound_tls.py
+    "mta-sts doubled": (
+        put(f"_mta-sts.{DOMAIN}", "TXT", '"v=STSv1; id=1"', '"v=STSv1; id=2"'), set(), {"mta-sts.policy"},
+    ),
+    "mta-sts without an id": (put(f"_mta-sts.{DOMAIN}", "TXT", '"v=STSv1;"'), set(), {"mta-sts.policy"}),
+    "mta-sts in lower case": (put(f"_mta-sts.{DOMAIN}", "TXT", '"v=stsv1; id=1"'), set(), {"mta-sts.policy"}),
+    "tls-rpt in order": (
+        put(f"_smtp._tls.{DOMAIN}", "TXT", f'"v=TLSRPTv1; rua=mailto:tls@{DOMAIN}"'), set(), set(),
+    ),
+    "tls-rpt doubled": (
+        put(f"_smtp._tls.{DOMAIN}", "TXT", *[f'"v=TLSRPTv1; rua=mailto:{a}@{DOMAIN}"' for a in "ab"]), set(),
+        {"tls-rpt.record"},
+    ),
+    "tls-rpt without rua": (put(f"_smtp._tls.{DOMAIN}", "TXT", '"v=TLSRPTv1;"'), set(), {"tls-rpt.record"}),
+    "tls-rpt without mailto": (
+        put(f"_smtp._tls.{DOMAIN}", "TXT", f'"v=TLSRPTv1; rua=tls@{DOMAIN}"'), set(), {"tls-rpt.record"},
+    ),
+    "tls-rpt to nowhere": (
+        put(f"_smtp._tls.{DOMAIN}", "TXT", f'"v=TLSRPTv1; rua=mailto:a@no.{DOMAIN}"'), set(), {"tls-rpt.record"},
+    ),
     # the zone
     "a lame server": (lame, set(), {"dns.delegation"}),
     "servers that disagree": (split, set(), {"dns.delegation"}),

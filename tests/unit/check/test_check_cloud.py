@@ -22,7 +22,10 @@ from todoku.check.finding import Finding, Verdict
 from todoku.check.means import Dns, Means
 from todoku.cloud import permissions
 from todoku.cloud.client import Cloud
+from todoku.cloud.errors import CloudError, Trouble
+from todoku.cloud.limits import SendingLimits
 from todoku.cloud.retry import Patience
+from todoku.cloud.suppressions import Suppression
 from todoku.cloud.values import (
     ACTIVE,
     CREATING,
@@ -83,6 +86,9 @@ class Everything:
         }
         self.login: Callable[[], RelayCredential] = lambda: RelayCredential("ocid1.user@x", "secret")
         self.more = ""
+        self.limits: Callable[[], SendingLimits] = lambda: SendingLimits(50_000, 18_000)
+        self.suppressed = [Suppression("1", "gone@mailbox.example", "HARDBOUNCE", "2026-11-01T00:00:00Z")]
+        self.forwards = {"carol@mailbox.example": f"info@{DOMAIN}"}
 
     def looked(self) -> list[Finding]:
         settings = cloud_settings(self.more)
@@ -91,7 +97,15 @@ class Everything:
             patience=Patience(sleep=self.clock.sleep, clock=self.clock.monotonic),
             now=self.clock.now,
         )
-        means = Means(Dns(self._lookups()), now=self.clock.now, cloud=cloud, login=self.login)
+        means = Means(
+            Dns(self._lookups()),
+            now=self.clock.now,
+            cloud=cloud,
+            login=self.login,
+            forwards=self.forwards,
+            suppressions=lambda: self.suppressed,
+            limits=self.limits,
+        )
         steps = [step for step in topics.steps(settings, means, NAMES) if step.rule != "relay.login"]
         return runner.run(steps)
 
@@ -157,6 +171,21 @@ def policies_denied(all_: Everything) -> None:
     all_.api.denied = {"policies"}
 
 
+def forwarded_into_nothing(all_: Everything) -> None:
+    all_.forwards["gone@mailbox.example"] = f"sales@{DOMAIN}"
+
+
+def small_limits(all_: Everything) -> None:
+    all_.limits = lambda: SendingLimits(per_day=100, per_minute=None)
+
+
+def limits_fail(trouble: Trouble) -> Break:
+    def refuse() -> SendingLimits:
+        raise CloudError("the limits cannot be read", trouble)
+
+    return lambda all_: setattr(all_, "limits", refuse)
+
+
 MUTATIONS: dict[str, tuple[Break, set[str], set[str], set[str]]] = {
     "no email domain": (
         none("domains"), {"cloud.domain", "dkim.active", "return-path.record", "dmarc.alignment"}, set(), set(),
@@ -186,6 +215,10 @@ MUTATIONS: dict[str, tuple[Break, set[str], set[str], set[str]]] = {
     "no credential here": (no_credential, {"cloud.credential"}, set(), set()),
     "a credential that Oracle does not know": (unknown_credential, {"cloud.credential"}, set(), set()),
     "an old credential": (old, set(), {"cloud.credential"}, set()),
+    "an alias that leads to somebody suppressed": (forwarded_into_nothing, {"cloud.suppressions"}, set(), set()),
+    "a plan beyond what Oracle allows": (small_limits, set(), {"cloud.quota"}, set()),
+    "limits that may not be read": (limits_fail(Trouble.DENIED), set(), set(), set()),
+    "limits that cannot be read": (limits_fail(Trouble.UNSURE), set(), set(), {"cloud.quota"}),
     "another home region": (another_region, set(), {"cloud.quota"}, set()),
 }  # fmt: skip
 

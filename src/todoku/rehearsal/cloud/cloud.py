@@ -19,7 +19,7 @@ from todoku.rehearsal.relay_state import RelayState
 from todoku.rehearsal.smtp_session import Listen
 from todoku.settings.regions import REGIONS
 
-from . import dns_service, email_control, identity, logging_service, scim
+from . import dns_service, email_control, identity, limits_service, logging_service, scim
 from .api import Call, Principal, Route
 from .clock import Clock
 from .dispatch import Dispatcher
@@ -34,6 +34,7 @@ from .identity_credentials import Credentials
 from .identity_domains import IdentityDomains
 from .identity_read import Reading
 from .instance import Instance
+from .limits_service import LimitsService
 from .logging_service import LoggingService
 from .network_control import Network
 from .publishing import Publish, Publisher
@@ -59,7 +60,7 @@ def certificate_names(plan: InternetPlan) -> tuple[str, ...]:
     for region in plan.cloud_regions:
         domain = REGIONS[region].realm_domain
         names += [f"ctrl.email.{region}.oci.{domain}", f"cell0.submit.email.{region}.oci.{domain}"]
-        names += [f"{service}.{region}.oci.{domain}" for service in ("identity", "dns", "logging")]
+        names += [f"{service}.{region}.oci.{domain}" for service in ("identity", "dns", "limits", "logging")]
         # dns-lexicon and older SDKs leave "oci" out.
         names += [f"{service}.{region}.{domain}" for service in ("auth", "identity", "dns", "iaas")]
     return (*names, "*.identity.oraclecloud.com")
@@ -125,6 +126,7 @@ class Cloud:
             services[email_control.BASE, region] = self._email_routes(region, relay)
             services[logging_service.MANAGEMENT, region] = self.logging[region].management_routes()
             services[logging_service.SEARCH, region] = self.logging[region].search_routes()
+            services[limits_service.BASE, region] = LimitsService(self.tenancy, relay).routes()
         return services
 
     def _email_routes(self, region: str, relay: RelayState) -> list[Route]:

@@ -44,8 +44,9 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 # In the family by their permissions, but the page names no type of their own that a statement could use.
 _UNNAMED = frozenset(("email-return-paths", "email-configuration"))
-# Types that other services have; a policy may well name them, and nothing here asks for them.
+# Types that other services have, and a policy may well name.
 _OTHERS = (
+    "limits",
     "ons-family",
     "loganalytics-features-family",
     "metrics",
