@@ -14,7 +14,18 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import agent, certificate, clamav, dovecot, gate, managers, packages, postfix, relay_watch
+from todoku.host import (
+    agent,
+    certificate,
+    clamav,
+    dovecot,
+    gate,
+    managers,
+    packages,
+    page,
+    postfix,
+    relay_watch,
+)
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -101,9 +112,10 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *clamav.resources(settings, facts),
-        *gate.resources(facts, program),
+        *gate.resources(facts, program, page.folders(settings)),
         *agent.resources(settings, facts, program),
         *relay_watch.resources(settings, facts, program),
+        *page.resources(settings, facts, program),
     ]
 
 
