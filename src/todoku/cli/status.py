@@ -68,7 +68,7 @@ def _look(settings: Settings, engine: Engine) -> tuple[Seen, dict[str, int]]:
     seen = Seen(
         now=now,
         queue=waiting(),
-        services=_services(),
+        services=_services(settings),
         usage=_usage(settings, now),
         disks={path: _free(path) for path in _DISKS if Path(path).exists()},
         certificate_ends=_certificate_ends(settings),
@@ -79,15 +79,16 @@ def _look(settings: Settings, engine: Engine) -> tuple[Seen, dict[str, int]]:
     return seen, counts
 
 
-def _services() -> dict[str, bool]:
+def _services(settings: Settings) -> dict[str, bool]:
     from todoku.host import processes
     from todoku.host.client import Host
-    from todoku.host.services import AGENT, DOVECOT, GATE, POSTFIX
+    from todoku.host.services import AGENT, DOVECOT, GATE, PAGE, POSTFIX
 
     host = Host()
+    page = (PAGE,) if settings.protect.links else ()
     return {
         daemon.name: processes.main_process(host, daemon.pid_file, daemon.process) is not None
-        for daemon in (POSTFIX, DOVECOT, GATE, AGENT)
+        for daemon in (POSTFIX, DOVECOT, GATE, AGENT, *page)
     }
 
 

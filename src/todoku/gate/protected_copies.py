@@ -51,7 +51,7 @@ class Maker:
                 copies.sizes += self._zip(message, made, settings, draft, zipped, now)
             if linked := made.of(Mode.LINK):
                 self._link(message, made, settings, copies, linked, now)
-            draft.seal(message.sender)
+            draft.seal(told(message, settings))
         except BaseException:
             copies.discard()
             raise
@@ -138,13 +138,19 @@ def _stays(name: str) -> bool:
 
 def _tell(message: MessageSoFar, draft: Draft, letter: Letter, settings: Settings, now: float) -> None:
     """A notice to the sender, who is one of ours: it does not leave."""
+    to = told(message, settings)
     sender = srs.plain(message.sender.rpartition("@")[2])
     made = _letter(draft, letter, sender, now)
     made["From"] = f"Todoku <{settings.host_sender}>"
-    made["To"] = f"<{message.sender}>"
+    made["To"] = f"<{to}>"
     made["Auto-Submitted"] = "auto-generated"
     _refer(made, message)
-    draft.add(sender, (message.sender,), [made.as_bytes()])
+    draft.add(sender, (to,), [made.as_bytes()])
+
+
+def told(message: MessageSoFar, settings: Settings) -> str:
+    """Who is told of it: the sender, or the postmaster where that is a device, which reads no mail."""
+    return message.sender if message.login else settings.postmaster
 
 
 def _second_mail(

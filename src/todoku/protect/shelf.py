@@ -205,13 +205,12 @@ class Shelf:
                 self.path("links", f"{number}.json").unlink(missing_ok=True)
 
     def note(self, offer: str, what: str, **more: Any) -> None:
-        """A line of the offer's events, on the disk when this returns."""
+        """A line of the offer's events: one write(2), of which kill -9 takes nothing back. OSError on a full disk."""
         line = _json({"time": round(time.time(), 3), "what": what, **more}) + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self.path("events", f"{offer}.jsonl"), flags, 0o660)
         try:
             os.write(descriptor, line)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

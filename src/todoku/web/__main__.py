@@ -14,7 +14,6 @@ import os
 import pkgutil
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -132,9 +131,8 @@ async def _serve(server: uvicorn.Server, desk: Desk, listener: socket.socket) ->
 async def _tidy(desk: Desk) -> None:
     while True:
         try:
-            if gone := await asyncio.to_thread(desk.shelf.tidy, time.time()):
+            if gone := await asyncio.to_thread(desk.tidy):
                 log.info("%d files are over and removed", gone)
-            desk.codes.tidy(time.time())
         except Exception:
             log.exception("what is over cannot be removed now")
         await asyncio.sleep(_TIDY_EVERY)

@@ -7,9 +7,11 @@ was taken back gets the same pages, answers and times as one that is good and fo
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import smtplib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote
@@ -43,6 +45,7 @@ class Desk:
     sessions: Sessions = field(default_factory=Sessions)
     clock: Callable[[], float] = time.time
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    counts: dict[str, dict[int, int]] = field(default_factory=dict)  # link -> file -> how often fetched
 
     def routes(self) -> list[Route]:
         return [
@@ -121,13 +124,11 @@ class Desk:
         return StreamingResponse(_sent(first, pieces), status, headers)
 
     async def _note_fetch(self, link: Link, number: int, kept: Kept) -> None:
-        before = any(
-            event["what"] == "fetched" and event.get("link") == link.id
-            for event in self.shelf.events(link.offer)
-        )
-        await asyncio.to_thread(
-            self.shelf.note, link.offer, "fetched", link=link.id, file=number, recipient=link.recipient
-        )
+        counts = self._counts(link)
+        before = any(counts.values())
+        counts[number] = counts.get(number, 0) + 1
+        note = functools.partial(self.shelf.note, link.offer, "fetched", link=link.id, file=number)
+        await asyncio.to_thread(note, recipient=link.recipient)
         if not before:
             letter = wording.first_download(
                 link.language, link.recipient, kept.name, link.subject, self.clock()
@@ -142,10 +143,27 @@ class Desk:
         return link if link is not None and self.sessions.holds(link.id, cookie, now) else None
 
     def _fetched(self, link: Link, number: int) -> int:
-        return sum(
-            event["what"] == "fetched" and event.get("link") == link.id and event.get("file") == number
-            for event in self.shelf.events(link.offer)
-        )
+        return self._counts(link).get(number, 0)
+
+    def _counts(self, link: Link) -> dict[int, int]:
+        """From the events at first; from then on this process knows, as nobody else hands anything out."""
+        if link.id not in self.counts:
+            fetched = (
+                event
+                for event in self.shelf.events(link.offer)
+                if event["what"] == "fetched" and event.get("link") == link.id
+            )
+            self.counts[link.id] = dict(Counter(event["file"] for event in fetched))
+        return self.counts[link.id]
+
+    def tidy(self) -> int:
+        """Removes what is over; how many files that were."""
+        gone = self.shelf.tidy(self.clock())
+        self.codes.tidy(self.clock())
+        for link in list(self.counts):
+            if not self.shelf.path("links", f"{link}.json").exists():
+                self.counts.pop(link, None)
+        return gone
 
     # -- the sender
 

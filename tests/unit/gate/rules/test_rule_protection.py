@@ -168,6 +168,16 @@ def test_by_link_each_recipient_gets_an_own_copy_and_the_sender_a_way_back(desk:
     assert offer and set(offer.links) == {CAROL, "dan@mailbox.example"}
 
 
+def test_a_device_reads_no_mail_so_the_postmaster_is_told(desk: Desk) -> None:
+    raw = eml().replace(b"From: alice@", b"From: scanner@")
+    assert isinstance(desk.decide(desk.site.from_device(raw, CAROL)), Change)
+    desk.courier().look()
+    assert [(sender, to) for sender, to, _ in desk.taken] == [
+        ("scanner@hoge.example", (CAROL,)),
+        ("bounces@hoge.example", ("alice@hoge.example",)),
+    ]
+
+
 def test_what_is_not_sent_leaves_nothing_on_the_shelf(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = eml("#link").replace(b"hello", b"hello\r\n" * 400_000)  # the text alone is too much for the relay
     assert isinstance(desk.decide(desk.site.message(raw, CAROL)), Refuse)
