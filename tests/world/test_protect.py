@@ -27,6 +27,7 @@ POLICY = """
 on = true
 default = "zip"
 page_port = 8443
+incoming_zip = "mark"
 
 [[protect.rules]]
 mode = "pass"
@@ -248,6 +249,27 @@ def test_the_page_can_do_nothing_else(protects: None, world: World) -> None:
     assert re.search(r"^Uid:\s+(?!0\b)(\d+)\s+\1\s+\1", status, re.MULTILINE)
     assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+
+
+def test_a_password_protected_zip_from_outside_is_marked(protects: None, world: World) -> None:
+    packed = io.BytesIO()
+    with pyzipper.AESZipFile(packed, "w", encryption=pyzipper.WZ_AES) as archive:
+        archive.setpassword(b"pw")
+        archive.writestr("a.txt", "unseen")
+    message = EmailMessage()
+    message["From"] = world.dave
+    message["To"] = world.bob.address
+    message["Subject"] = "look at this"
+    message.set_content("the password is pw\n")
+    message.add_attachment(packed.getvalue(), "application", "pdf", filename="a.pdf")
+    with world.port_25() as smtp:
+        assert smtp.say(f"MAIL FROM:<{world.dave}>").code == 250
+        assert smtp.say(f"RCPT TO:<{world.bob.address}>").code == 250
+        reply = smtp.message(message.as_string())
+        assert reply.code == 250, reply
+    arrived = world.read(world.bob, "look at this")
+    assert arrived["Subject"] == "[Encrypted ZIP, not scanned] look at this"
+    assert arrived["X-Todoku-Encrypted-ZIP"] == "a.pdf"
 
 
 # slow: each of the twelve kills waits for supervisord to start the gate anew

@@ -109,6 +109,13 @@ class Protect(Frozen):
         "as well, by a second mail, which protects nobody: who can read the one mail reads the other.",
         examples=["sender"],
     )
+    incoming_zip: Literal["pass", "mark", "refuse"] = Field(
+        "pass",
+        description="The other direction: what becomes of mail from outside with a password-protected ZIP, which no "
+        "scanner can look into. pass, mark (in the subject, and by the header X-Todoku-Encrypted-ZIP) or refuse; "
+        "whether protect.on or not.",
+        examples=["pass"],
+    )
     rules: tuple[ProtectRule, ...] = Field(
         (),
         description="Exceptions, one [[protect.rules]] for each. What decides: rules with senders, the first that "
