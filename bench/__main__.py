@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import gate, way_out
+from bench import gate, protect, way_out
 from bench.host import BenchFailed, World, without_supervisord
 from bench.load import Refused
 from bench.machine import Machine
 
-NAMES = ("gate", "way-out")
+NAMES = ("gate", "way-out", "protect")
 _SLOTS = 20  # of the gate's slots in the time of the way out
 
 
@@ -32,6 +32,11 @@ def main() -> int:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         verdicts = []
+        if "protect" in names:  # before supervisord stands still, which starts the page
+            protected = protect.measure(world, options.rounds, _tell)
+            document["protect"] = protect.as_json(protected)
+            verdicts += protect.verdicts(protected)
+            print(f"Attachments:\n{protect.table(protected)}\n", flush=True)
         running.enter_context(without_supervisord())
         if "way-out" in names:
             result = way_out.measure(world, options.seconds, _tell)
@@ -64,7 +69,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/bench", description="Benchmarks, side by side with peers.")
-    parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help="gate, way-out; both without")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=_name, help="gate, way-out, protect; all without"
+    )
     parser.add_argument(
         "--seconds",
         type=float,

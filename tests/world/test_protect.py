@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -11,7 +12,9 @@ import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import pyzipper
@@ -23,6 +26,8 @@ POLICY = """
 [protect]
 on = true
 default = "zip"
+page_port = 8443
+incoming_zip = "mark"
 
 [[protect.rules]]
 mode = "pass"
@@ -151,6 +156,120 @@ def gate_processes() -> list[int]:
         except OSError:
             continue
     return found
+
+
+class Browser:
+    """As much of one as the page needs: verified TLS, and its cookie."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.cookie = ""
+
+    def ask(self, method: str, url: str, form: dict[str, str] | None = None) -> HTTPResponse:
+        place = urlsplit(url)
+        connection = HTTPSConnection(place.hostname or "", place.port, context=self._world.tls(), timeout=20)
+        body = urlencode(form) if form is not None else None
+        connection.request(method, place.path, body, {"Cookie": self.cookie, "Accept-Language": "ja"})
+        answer = connection.getresponse()
+        self.cookie = (answer.headers["Set-Cookie"] or self.cookie).partition(";")[0]
+        return answer
+
+
+def link_in(message: EmailMessage, kind: str = "a") -> str:
+    texts = [part.get_content() for part in message.walk() if part.get_content_type() == "text/plain"]
+    (found,) = re.findall(rf"https://\S+/{kind}/\S+", "\n".join(texts))
+    return str(found)
+
+
+def code(world: World, link: str) -> str:
+    before = len(copies(world, "添付ファイルの確認コード"))
+    assert Browser(world).ask("POST", f"{link}/code").status == 200
+    mails = wait(lambda: copies(world, "添付ファイルの確認コード")[before:] or None, "the mail with the code")
+    assert mails[0].judged["dmarc"]["result"] == "pass"
+    return str(re.findall(r"\d{8}", mails[0].message.get_content())[0])
+
+
+def test_a_link_from_the_mail_to_the_file_and_what_its_sender_learns(protects: None, world: World) -> None:
+    sent = send(world, [world.carol, world.bob.address], "#link #expire=3d by link")
+    arrived = world.wait_for("by link")
+    assert arrived.judged["dmarc"]["result"] == "pass", arrived.judged
+    assert arrived.message["Message-ID"] == sent["Message-ID"]
+    assert "application/pdf" not in [part.get_content_type() for part in arrived.message.walk()]
+    link = link_in(arrived.message)
+    browser = Browser(world)
+    assert "確認コードを送る" in browser.ask("GET", link).read().decode()
+    assert browser.ask("GET", f"{link}/0").status == 403
+    assert browser.ask("POST", f"{link}/open", {"code": "00000000"}).status == 403
+    assert browser.ask("POST", f"{link}/open", {"code": code(world, link)}).status == 303
+    assert "見積書.pdf" in browser.ask("GET", link).read().decode()
+    file = browser.ask("GET", f"{link}/0")
+    assert file.status == 200
+    assert file.read() == PDF
+    assert "filename*=UTF-8''%E8%A6%8B%E7%A9%8D%E6%9B%B8.pdf" in file.headers["Content-Disposition"]
+    wait(lambda: world.count(world.alice, "by link") >= 2, "the notice, and that it was fetched")
+    (original,) = world.read(world.bob, "by link").iter_attachments()
+    assert original.get_content() == PDF
+
+
+def test_a_large_file_leaves_as_a_link_and_is_taken_back(protects: None, world: World) -> None:
+    message = written(world, [world.carol], "#link large")
+    message.add_attachment(os.urandom(6_000_000), "application", "zip", filename="large.zip")
+    assert submit(world, message, [world.carol]).code == 250
+    arrived = world.wait_for("large")
+    assert len(arrived.raw) < 100_000  # the relay takes 2 MB
+    shelf = Path("/var/lib/todoku/protect/objects")
+    assert sum(path.stat().st_size for path in shelf.iterdir()) > 6_000_000
+    assert all(path.stat().st_mode & 0o007 == 0 for path in shelf.rglob("*"))
+    given = world.todoku("protect", "list", "--json")
+    (offer,) = [each for each in json.loads(given.stdout)["offers"] if each["subject"] == "large"]
+    assert offer["recipients"] == [world.carol]
+    done = world.todoku("protect", "revoke", offer["id"][:12])
+    assert done.returncode == 0, done.stdout + done.stderr
+    link = link_in(arrived.message)
+    assert Browser(world).ask("POST", f"{link}/code").status == 200
+    assert "確認コード" in Browser(world).ask("GET", link).read().decode()
+    assert sum(path.stat().st_size for path in shelf.iterdir()) < 6_000_000
+
+
+def test_without_the_place_for_files_the_message_is_held(protects: None, world: World) -> None:
+    place, aside = Path("/var/lib/todoku/protect/objects"), Path("/var/lib/todoku/protect/aside")
+    place.rename(aside)
+    try:
+        held = submit(world, written(world, [world.carol], "#link held"), [world.carol])
+        assert (held.code, held.text.split()[0]) == (452, "4.3.1")
+        assert "cannot be protected now" in held.text
+    finally:
+        aside.rename(place)
+    assert not copies(world, "held")
+
+
+def test_the_page_can_do_nothing_else(protects: None, world: World) -> None:
+    pid = Path("/var/lib/todoku/protect/web.pid").read_text().strip()
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(r"^Uid:\s+(?!0\b)(\d+)\s+\1\s+\1", status, re.MULTILINE)
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+
+
+def test_a_password_protected_zip_from_outside_is_marked(protects: None, world: World) -> None:
+    packed = io.BytesIO()
+    with pyzipper.AESZipFile(packed, "w", encryption=pyzipper.WZ_AES) as archive:
+        archive.setpassword(b"pw")
+        archive.writestr("a.txt", "unseen")
+    message = EmailMessage()
+    message["From"] = world.dave
+    message["To"] = world.bob.address
+    message["Subject"] = "look at this"
+    message.set_content("the password is pw\n")
+    message.add_attachment(packed.getvalue(), "application", "pdf", filename="a.pdf")
+    with world.port_25() as smtp:
+        assert smtp.say(f"MAIL FROM:<{world.dave}>").code == 250
+        assert smtp.say(f"RCPT TO:<{world.bob.address}>").code == 250
+        reply = smtp.message(message.as_string())
+        assert reply.code == 250, reply
+    arrived = world.read(world.bob, "look at this")
+    assert arrived["Subject"] == "[Encrypted ZIP, not scanned] look at this"
+    assert arrived["X-Todoku-Encrypted-ZIP"] == "a.pdf"
 
 
 # slow: each of the twelve kills waits for supervisord to start the gate anew

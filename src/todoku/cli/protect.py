@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli.context import DONE, USAGE, Context, fail, print_json
-from todoku.cli.people import Json, say
+from todoku.cli.context import DONE, USAGE, Context, fail, print_json, require_root
+from todoku.cli.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.protect.plan import Read
     from todoku.protect.policy import Decided
+    from todoku.protect.shelf import Shelf
     from todoku.settings import Settings
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Attachments that leave: what the policy does with them.",
 )
 _MODES = {
+    "link": "each recipient gets a link, with which the attachments are fetched from the page",
     "zip": "the attachments go as an encrypted ZIP",
     "pass": "the original is sent",
     "exclude": "the original is sent, whatever the subject says",
@@ -63,6 +65,100 @@ def explain(
     say(f"Decided by {outcome['by']}.")
     if read.attachments:
         say("Attachments: " + ", ".join(each.name for each in read.attachments))
+
+
+@app.command("list")
+def list_offers(ctx: typer.Context, as_json: Json = False) -> None:
+    """Show what was given out by links: to whom, until when, and what became of it."""
+    import time
+
+    from todoku.protect.shelf import Shelf
+
+    shelf = _shelf(ctx)
+    found: list[dict[str, Any]] = []
+    for offer in shelf.offers():
+        events = shelf.events(offer.id)
+        over = "taken back" if shelf.is_revoked(offer.id) else "over" if offer.expires <= time.time() else ""
+        found.append(
+            {
+                "id": offer.id,
+                "sender": offer.sender,
+                "subject": offer.subject,
+                "recipients": list(offer.links),
+                "made": offer.made,
+                "expires": offer.expires,
+                "over": over,
+                "events": events,
+            }
+        )
+    if as_json:
+        print_json({"ok": True, "offers": found})
+        return
+    if not found:
+        say(f"Nothing was given out by links ({Shelf().root}).")
+    for each in found:
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["expires"]))
+        fetched = sum(event["what"] == "fetched" for event in each["events"])
+        state = each["over"] or f"until {until}"
+        people = ", ".join(each["recipients"])
+        say(
+            f"{each['id'][:12]}  {each['sender']} to {people}: {each['subject']}  ({state}; fetched {fetched} times)"
+        )
+
+
+@app.command("revoke")
+def revoke(
+    ctx: typer.Context,
+    offer: Annotated[
+        str, typer.Argument(metavar="ID", help="As `todoku protect list` shows it; its start will do.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Take back what was given out with one message: its links open nothing any more, and its files are removed."""
+    shelf = _shelf(ctx)
+    found = [each for each in shelf.offers() if len(offer) >= 6 and each.id.startswith(offer.lower())]
+    if len(found) != 1:
+        refuse(
+            f"{'nothing' if not found else 'more than one'} begins with {offer}: see `todoku protect list`",
+            USAGE,
+            as_json=as_json,
+        )
+    again = shelf.is_revoked(found[0].id)
+    if not again:
+        shelf.revoke(found[0])
+        shelf.note(found[0].id, "taken back", by="todoku protect revoke")
+    if as_json:
+        print_json({"ok": True, "id": found[0].id, "revoked": not again})
+    else:
+        say(
+            "Nothing to do: it was taken back before."
+            if again
+            else f"Taken back from {', '.join(found[0].links)}."
+        )
+
+
+def _shelf(ctx: typer.Context) -> Shelf:
+    """The shelf, which is read and written as the page's user: a link that somebody put there leads root nowhere."""
+    import os
+    import pwd
+
+    from todoku.protect.shelf import Shelf
+
+    context: Context = ctx.obj
+    context.settings()
+    require_root("this")
+    shelf = Shelf()
+    if not shelf.root.exists():
+        fail(f"there is no {shelf.root}: no links are given out on this machine")
+    try:
+        user = pwd.getpwnam("todoku-web")
+    except KeyError:
+        fail("there is no user todoku-web: run `todoku apply` first, which makes it")
+    os.umask(0o007)
+    os.setgroups([])
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    return shelf
 
 
 def _outcome(settings: Settings, config: Path, read: Read, sender: str, recipient: str) -> dict[str, Any]:

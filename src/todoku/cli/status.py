@@ -119,7 +119,7 @@ def _look(settings: Settings, counted: _Counted) -> Seen:
     return Seen(
         now=now,
         queue=waiting(),
-        services=_services(),
+        services=_services(settings),
         usage=_usage(settings, now),
         disks=machine.disks(),
         certificate_ends=_certificate_ends(settings),
@@ -130,15 +130,16 @@ def _look(settings: Settings, counted: _Counted) -> Seen:
     )
 
 
-def _services() -> dict[str, bool]:
+def _services(settings: Settings) -> dict[str, bool]:
     from todoku.host import processes
     from todoku.host.client import Host
-    from todoku.host.services import AGENT, DOVECOT, GATE, POSTFIX
+    from todoku.host.services import AGENT, DOVECOT, GATE, PAGE, POSTFIX
 
     host = Host()
+    page = (PAGE,) if settings.protect.links else ()
     return {
         daemon.name: processes.main_process(host, daemon.pid_file, daemon.process) is not None
-        for daemon in (POSTFIX, DOVECOT, GATE, AGENT)
+        for daemon in (POSTFIX, DOVECOT, GATE, AGENT, *page)
     }
 
 

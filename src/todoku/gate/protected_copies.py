@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
@@ -14,21 +15,74 @@ from todoku.gate.message import MessageSoFar
 from todoku.protect import attachments, composing, passwords, plan, subject, wording, zipping
 from todoku.protect.plan import Plan
 from todoku.protect.policy import Mode
+from todoku.protect.shelf import DAY, Given, Shelf
 from todoku.protect.spool import Draft
 from todoku.protect.wording import Letter
 from todoku.protect.zipping import Entry
 from todoku.settings import Settings
 
 
-class Maker:
-    """Writes copies into a draft; a new password for each message."""
+@dataclass(slots=True)
+class Copies:
+    """The copies of one message, in a draft. `sizes` in bytes of those that leave."""
 
-    def make(
-        self, message: MessageSoFar, made: Plan, settings: Settings, draft: Draft, now: float
-    ) -> list[int]:
-        """The sizes in bytes of the copies that leave. OSError when the disk is full."""
-        zipped = made.of(Mode.ZIP)
-        return self._zip(message, made, settings, draft, zipped, now) if zipped else []
+    draft: Draft
+    sizes: list[int] = field(default_factory=list)
+    given: Given | None = None
+
+    def discard(self) -> None:
+        """Nothing of it was there."""
+        self.draft.discard()
+        if self.given is not None:
+            self.given.remove()
+
+
+class Maker:
+    """Writes copies into a draft; new passwords and links for each message."""
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf or Shelf()
+
+    def make(self, message: MessageSoFar, made: Plan, settings: Settings, draft: Draft, now: float) -> Copies:
+        """OSError when the disk is full; then nothing is left of it."""
+        copies = Copies(draft)
+        try:
+            if zipped := made.of(Mode.ZIP):
+                copies.sizes += self._zip(message, made, settings, draft, zipped, now)
+            if linked := made.of(Mode.LINK):
+                self._link(message, made, settings, copies, linked, now)
+            draft.seal(told(message, settings))
+        except BaseException:
+            copies.discard()
+            raise
+        return copies
+
+    def _link(
+        self,
+        message: MessageSoFar,
+        made: Plan,
+        settings: Settings,
+        copies: Copies,
+        recipients: tuple[str, ...],
+        now: float,
+    ) -> None:
+        """A copy for each recipient, as each has an own link."""
+        read, policy, language = made.read, settings.protect, made.read.language
+        expires = now + DAY * (read.asked.days or policy.days)
+        given = self._shelf.give(message.sender, read.subject, language, expires, policy.downloads)
+        copies.given = given
+        for name, each in zip(plan.file_names(read), read.attachments, strict=True):
+            given.add(name, attachments.content(each.part, read.body))
+        files = [(kept.name, kept.octets) for kept in given.files]
+        page = f"https://{settings.hostname}" + (f":{policy.page_port}" if policy.page_port != 443 else "")
+        for recipient in recipients:
+            text = wording.linked(language, f"{page}/a/{given.link(recipient)}", files, expires)
+            pieces = _copy(message, made, copies.draft, [composing.text_part(text)])
+            copies.sizes.append(copies.draft.add(message.sender, (recipient,), pieces))
+        given.close()
+        taken_back = f"{page}/r/{given.token}"
+        letter = wording.links_given(language, taken_back, files, recipients, read.subject, expires)
+        _tell(message, copies.draft, letter, settings, now)
 
     def _zip(
         self,
@@ -84,13 +138,19 @@ def _stays(name: str) -> bool:
 
 def _tell(message: MessageSoFar, draft: Draft, letter: Letter, settings: Settings, now: float) -> None:
     """A notice to the sender, who is one of ours: it does not leave."""
+    to = told(message, settings)
     sender = srs.plain(message.sender.rpartition("@")[2])
     made = _letter(draft, letter, sender, now)
     made["From"] = f"Todoku <{settings.host_sender}>"
-    made["To"] = f"<{message.sender}>"
+    made["To"] = f"<{to}>"
     made["Auto-Submitted"] = "auto-generated"
     _refer(made, message)
-    draft.add(sender, (message.sender,), [made.as_bytes()])
+    draft.add(sender, (to,), [made.as_bytes()])
+
+
+def told(message: MessageSoFar, settings: Settings) -> str:
+    """Who is told of it: the sender, or the postmaster where that is a device, which reads no mail."""
+    return message.sender if message.login else settings.postmaster
 
 
 def _second_mail(

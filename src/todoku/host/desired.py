@@ -25,6 +25,7 @@ from todoku.host import (
     guessing,
     managers,
     packages,
+    page,
     postfix,
     relay_watch,
 )
@@ -119,11 +120,12 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *clamav.resources(settings, facts),
-        *gate.resources(facts, program),
+        *gate.resources(facts, program, page.folders(settings)),
         *agent.resources(settings, facts, program),
         *(relay_watch.resources(settings, facts, program) if cloud else ()),
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
+        *page.resources(settings, facts, program),
     ]
 
 

@@ -52,7 +52,7 @@ TimeoutStopSec=40
 UMask=0077
 MemoryMax=1G
 # Reads the settings and the directory; asks the DNS; writes below these folders and nowhere else.
-ReadWritePaths={state} {socket_folder} -/var/lib/todoku/exchange
+ReadWritePaths={state} {socket_folder} -/var/lib/todoku/exchange{more}
 ProtectProc=invisible
 ProcSubset=pid
 {confined}
@@ -76,9 +76,9 @@ class Program:
         return [*command, "--user", USER, "--pid-file", GATE.pid_file]
 
 
-def resources(facts: Facts, program: Program) -> list[Resource[Host, Any]]:
-    """All of the gate."""
-    starter = _starter(facts, program)
+def resources(facts: Facts, program: Program, folders: tuple[str, ...] = ()) -> list[Resource[Host, Any]]:
+    """All of the gate. `folders` are those of others that it writes into."""
+    starter = _starter(facts, program, folders)
     user = frozenset({f"user:{USER}"})
     user_resource = User(
         name=USER,
@@ -108,7 +108,7 @@ def resources(facts: Facts, program: Program) -> list[Resource[Host, Any]]:
     if starter is not None:
         reason = f"{facts.service_manager} keeps the gate running"
         wanted.append(File(file=starter, reason=reason))
-    wanted.append(_service(facts, program.config, starter))
+    wanted.append(_service(facts, program.config, starter, folders))
     return list(wanted)
 
 
@@ -125,7 +125,7 @@ def code_is_open(host: Host) -> bool:
     return all(stat is None or stat.mode & 0o005 == 0o005 for stat in found)
 
 
-def _service(facts: Facts, config: Path, starter: RenderedFile | None) -> Service:
+def _service(facts: Facts, config: Path, starter: RenderedFile | None, folders: tuple[str, ...]) -> Service:
     files = [starter.path] if starter else []
     return Service(
         daemon=GATE,
@@ -133,14 +133,16 @@ def _service(facts: Facts, config: Path, starter: RenderedFile | None) -> Servic
         configuration=(*files, *own_services.code(_CODE)),
         read_again=(str(config),),
         reason="says at once, in words, what could not arrive; without it Postfix takes no mail",
-        after=frozenset({"packages", f"user:{USER}", f"folder:{STATE}", f"folder:{SOCKET_FOLDER}"}),
+        after=frozenset(
+            {"packages", f"user:{USER}", *(f"folder:{path}" for path in (STATE, SOCKET_FOLDER, *folders))}
+        ),
         follows=frozenset(f"file:{path}" for path in files),
     )
 
 
-def _starter(facts: Facts, program: Program) -> RenderedFile | None:
+def _starter(facts: Facts, program: Program, folders: tuple[str, ...]) -> RenderedFile | None:
     if facts.service_manager == "systemd":
-        return RenderedFile(UNIT, _unit(program))
+        return RenderedFile(UNIT, _unit(program, folders))
     if facts.service_manager == "supervisord":
         variables = ",".join(f'{name}="{value}"' for name, value in _ENVIRONMENT.items())
         more = f"environment={variables}\n{_PRIORITY}"
@@ -148,11 +150,12 @@ def _starter(facts: Facts, program: Program) -> RenderedFile | None:
     return None
 
 
-def _unit(program: Program) -> str:
+def _unit(program: Program, folders: tuple[str, ...] = ()) -> str:
     return _UNIT.format(
         command=own_services.unit_command(program.command()),
         environment=" ".join(f"{name}={value}" for name, value in _ENVIRONMENT.items()),
         state=STATE,
         socket_folder=SOCKET_FOLDER,
+        more="".join(f" {path}" for path in folders),
         confined=own_services.without_rights(USER, GROUP, program.config, code_is_open=program.code_is_open),
     )

@@ -78,6 +78,17 @@ AGENT = Daemon(
     ports=(),
     log="",
 )
+PAGE = Daemon(
+    name="todoku-web",
+    process="todoku-web",
+    pid_file="/var/lib/todoku/protect/web.pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/protect/web.pid"),
+        *("--name", "todoku-web", "--retry", "30"),
+    ),
+    ports=(443,),  # or what `protect.page_port` says
+    log="",
+)
 RELAY_WATCH = Daemon(
     name="todoku-relay",
     process="todoku-relay",

@@ -4,7 +4,7 @@
 2. Of the other rules: exclude for the address; a rule for the address; exclude for the domain; a rule for the domain;
    the same for each domain above it, the nearest first; rules for everybody; `protect.default`. Within one of these the
    first in the file.
-3. A word in the subject (#zip) replaces what was decided, but neither refuse nor exclude.
+3. A word in the subject (#link, #zip) replaces what was decided, but neither refuse nor exclude.
 
 A rule's conditions (types, larger_than) are part of whether it fits.
 """
@@ -21,6 +21,7 @@ from todoku.settings import Protect, ProtectRule
 class Mode(Enum):
     """What becomes of the attachments. `EXCLUDE` is `PASS` that the sender's subject cannot change."""
 
+    LINK = "link"
     ZIP = "zip"
     PASS = "pass"  # noqa: S105
     REFUSE = "refuse"
@@ -29,7 +30,7 @@ class Mode(Enum):
     @property
     def protects(self) -> bool:
         """Whether the recipient gets something else than what was written."""
-        return self is Mode.ZIP
+        return self in (Mode.LINK, Mode.ZIP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The words in a subject by which its writer chooses: #zip. Read, and removed (RFC 2047 words are decoded for it)."""
+"""The words in a subject by which its writer chooses, read and removed: #link, #zip, #expire=3d (RFC 2047)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from dataclasses import dataclass
 
 from todoku.protect.policy import Mode
 
-_WORD = re.compile(r"(?:(?<=\s)|^)#(zip)(?=\s|$)", re.IGNORECASE)
+_WORD = re.compile(r"(?:(?<=\s)|^)#(?:(link|zip)|expire=(\d{1,2})d)(?=\s|$)", re.IGNORECASE)
+LONGEST = 90  # days
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`rest` is the subject without the words; None when there were none."""
+    """`days` a link is to be good; `rest` is the subject without the words, None when there were none."""
 
     mode: Mode | None = None
     rest: str | None = None
+    days: int | None = None
 
 
 def read(subject: str) -> Asked:
     """What the decoded subject asks for; of several words the last counts."""
-    found = _WORD.findall(subject)
-    if not found:
-        return Asked()
-    return Asked(Mode(found[-1].lower()), " ".join(_WORD.sub(" ", subject).split()))
+    mode: Mode | None = None
+    days: int | None = None
+    found = False
+    for word in _WORD.finditer(subject):
+        found = True
+        if word[1]:
+            mode = Mode(word[1].lower())
+        else:
+            days = min(max(int(word[2]), 1), LONGEST)
+    return Asked(mode, " ".join(_WORD.sub(" ", subject).split()), days) if found else Asked()
 
 
 def decoded(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,82 @@ def size(octets: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} GB"
+
+
+def day(language: Language, moment: float) -> str:
+    """Until when, in this machine's time zone."""
+    local = time.localtime(moment)
+    if language == "ja":
+        return f"{local.tm_year}年{local.tm_mon}月{local.tm_mday}日 {local.tm_hour}:{local.tm_min:02}"
+    return time.strftime("%d %B %Y, %H:%M %Z", local).lstrip("0")
+
+
+def linked(language: Language, link: str, files: Sequence[tuple[str, int]], expires: float) -> str:
+    """In the message, instead of its attachments."""
+    listed = "".join(f"  {name} ({size(octets)})\n" for name, octets in files)
+    until = day(language, expires)
+    if language == "ja":
+        return (
+            f"添付ファイル:\n{listed}\n次のページから受け取れます（{until} まで）。\n{link}\n\n"
+            "ページを開くと、確認コードがこのメールアドレスに届きます。\n"
+            "リンクはあなた専用です。転送しないでください。\n"
+        )
+    return (
+        f"Attachments:\n{listed}\nFetch them from this page, until {until}:\n{link}\n\n"
+        "The page mails a code to this address, and asks you for it.\n"
+        "The link is for you alone: please do not forward it.\n"
+    )
+
+
+def links_given(
+    language: Language,
+    taken_back: str,
+    files: Sequence[tuple[str, int]],
+    recipients: Sequence[str],
+    subject: str,
+    expires: float,
+) -> Letter:
+    """To the sender."""
+    names, people = _listed([name for name, _ in files]), _listed(recipients)
+    until = day(language, expires)
+    if language == "ja":
+        return Letter(
+            f"添付ファイルをリンクで送りました: {subject}",
+            f"件名: {subject}\n宛先:\n{people}ファイル:\n{names}期限: {until}\n\n"
+            f"取り消すには、このページを開いてください。\n{taken_back}\n",
+        )
+    return Letter(
+        f"Attachments sent as links: {subject}",
+        f"Subject: {subject}\nTo:\n{people}Files:\n{names}Until: {until}\n\n"
+        f"To take them back, open this page:\n{taken_back}\n",
+    )
+
+
+def first_download(language: Language, recipient: str, name: str, subject: str, when: float) -> Letter:
+    """To the sender."""
+    moment = day(language, when)
+    if language == "ja":
+        return Letter(
+            f"添付ファイルが受け取られました: {subject}",
+            f"{recipient} が {moment} に {name} を受け取りました。\n件名: {subject}\n",
+        )
+    return Letter(
+        f"Attachment fetched: {subject}",
+        f"{recipient} fetched {name} on {moment}.\nSubject: {subject}\n",
+    )
+
+
+def code(language: Language, number: str) -> Letter:
+    """To the recipient."""
+    if language == "ja":
+        return Letter(
+            "添付ファイルの確認コード",
+            f"確認コード: {number}\n\n10 分間有効です。心当たりがないときは、このメールを無視してください。\n",
+        )
+    return Letter(
+        "Code for your attachments",
+        f"Code: {number}\n\nIt is good for ten minutes. If you did not ask for it, ignore this mail.\n",
+    )
 
 
 def zipped(language: Language, archive: str, names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from todoku.settings import values
 from todoku.settings.base import Frozen
 from todoku.settings.problems import WrongValueError
-from todoku.settings.values import OneOrSeveral, Size
+from todoku.settings.values import Count, OneOrSeveral, Size
 
 _EXTENSION = re.compile(r"[a-z0-9][a-z0-9_-]{0,15}")
 
@@ -38,9 +38,10 @@ Extension = Annotated[str, BeforeValidator(_extension)]
 class ProtectRule(Frozen):
     """An exception from `protect.default`: for some senders, some recipients, or both."""
 
-    mode: Literal["zip", "pass", "refuse", "exclude"] = Field(
-        description="zip (an encrypted ZIP, AES-256; the sender gets the password), pass (the original), refuse (the "
-        "message is not taken), or exclude (the original, whatever the sender's subject asks for).",
+    mode: Literal["link", "zip", "pass", "refuse", "exclude"] = Field(
+        description="link (the recipient fetches them from a page of this host, with a code that is mailed), zip "
+        "(an encrypted ZIP, AES-256; the sender gets the password), pass (the original), refuse (the message is not "
+        "taken), or exclude (the original, whatever the sender's subject asks for).",
         examples=["zip"],
     )
     senders: Annotated[tuple[Who, ...], *OneOrSeveral] = Field(
@@ -70,21 +71,32 @@ class Protect(Frozen):
     is signed or encrypted by its sender, is never touched."""
 
     on: bool = Field(False, description="Whether attachments are protected.", examples=[False])
-    default: Literal["zip", "pass", "refuse"] = Field(
-        "zip",
-        description="What becomes of attachments that no rule below is about: zip, pass or refuse, as in the rules.",
-        examples=["zip"],
+    default: Literal["link", "zip", "pass", "refuse"] = Field(
+        "link",
+        description="What becomes of attachments that no rule below is about: link, zip, pass or refuse, as in the "
+        "rules.",
+        examples=["link"],
     )
     subject_words: bool = Field(
         True,
-        description="Whether the sender may choose by a word in the subject, which is removed: #zip. It changes "
-        "nothing where refuse or exclude is decided.",
+        description="Whether the sender may choose by a word in the subject, which is removed: #link, #zip, or "
+        "#expire=3d for how many days a link is good. It changes nothing where refuse or exclude is decided.",
         examples=[True],
     )
     except_types: Annotated[tuple[Extension, ...], *OneOrSeveral] = Field(
         ("ics", "vcf"),
         description="Attachments with names that end so stay as they are.",
         examples=[["ics", "vcf"]],
+    )
+    days: Annotated[int, Field(ge=1, le=90)] = Field(
+        7, description="For how many days a link is good; then the files are removed.", examples=[7]
+    )
+    downloads: Count = Field(20, description="How often each file can be fetched by one link.", examples=[20])
+    page_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        443,
+        description="The port of the page (HTTPS, with the certificate of [tls]) at which recipients fetch files; the "
+        "world has to reach it.",
+        examples=[443],
     )
     zip_names: Literal["utf-8", "cp932"] = Field(
         "utf-8",
@@ -97,9 +109,24 @@ class Protect(Frozen):
         "as well, by a second mail, which protects nobody: who can read the one mail reads the other.",
         examples=["sender"],
     )
+    incoming_zip: Literal["pass", "mark", "refuse"] = Field(
+        "pass",
+        description="The other direction: what becomes of mail from outside with a password-protected ZIP, which no "
+        "scanner can look into. pass, mark (in the subject, and by the header X-Todoku-Encrypted-ZIP) or refuse; "
+        "whether protect.on or not.",
+        examples=["pass"],
+    )
     rules: tuple[ProtectRule, ...] = Field(
         (),
         description="Exceptions, one [[protect.rules]] for each. What decides: rules with senders, the first that "
         "fits; then, for each recipient: exclude for the address, a rule for the address, exclude for the domain, a "
         "rule for the domain, the same for the domains above it, a rule for everybody, and protect.default.",
     )
+
+    @property
+    def links(self) -> bool:
+        """Whether anybody may get a link, so that there has to be a page."""
+        asked = self.subject_words
+        return self.on and (
+            asked or self.default == "link" or any(rule.mode == "link" for rule in self.rules)
+        )

@@ -149,6 +149,7 @@ def test_names_are_nothing_but_names(given: str, expected: str) -> None:
     assert names.safe(given) == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_name_is_safe(given: str) -> None:
     made = names.safe(given)
@@ -159,6 +160,7 @@ def test_every_name_is_safe(given: str) -> None:
     assert made == names.safe(made)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300)))
 def test_base64_is_written_and_read_back_whatever_the_pieces(pieces: list[bytes]) -> None:
     made = b"".join(in_base64(pieces))
@@ -182,7 +184,7 @@ _LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(_LINES, max_size=40), st.sampled_from([b"\r\n", b"\n"]))
 def test_whatever_comes_is_read_and_written_without_a_fault(lines: list[bytes], end: bytes) -> None:
     head = b"Content-Type: multipart/mixed; boundary=b\r\n"

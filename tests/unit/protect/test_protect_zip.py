@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import pyzipper
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from todoku.protect import passwords, winzip_aes, zipping
@@ -57,6 +57,7 @@ def test_names_for_old_windows() -> None:
     assert b"?" not in raw[1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=70_000), max_size=6), st.booleans())
 def test_both_ways_to_calculate_give_the_same(pieces: list[bytes], with_numpy: bool) -> None:
     salt = bytes(16)

@@ -21,6 +21,7 @@ from todoku.gate.rules.eight_bit import eight_bit
 from todoku.gate.rules.forwarding import forwarded
 from todoku.gate.rules.header_size import header_size
 from todoku.gate.rules.hide_client import hide_client
+from todoku.gate.rules.locked_zip import incoming_zip
 from todoku.gate.rules.malware import malware
 from todoku.gate.rules.null_sender import made_approvable
 from todoku.gate.rules.protection import planned, protection
@@ -49,6 +50,7 @@ OUTBOUND: tuple[Placed, ...] = (
 INBOUND: tuple[Placed, ...] = (
     Placed(Stage.HEADERS, "authentication.remove_forged", remove_forged),
     Placed(Stage.BODY, "authentication", evaluated),
+    Placed(Stage.BODY, "incoming_zip", incoming_zip),
 )
 
 BOTH: tuple[Placed, ...] = (Placed(Stage.BODY, "malware", malware),)

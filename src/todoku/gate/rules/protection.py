@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 
 from todoku.gate import courier, protected
@@ -37,7 +36,7 @@ from todoku.gate.decision import (
 )
 from todoku.gate.direction import Origin, origin, outside
 from todoku.gate.message import MessageSoFar
-from todoku.gate.protected_copies import Maker
+from todoku.gate.protected_copies import Copies, Maker
 from todoku.gate.rules.forwarding import digest
 from todoku.gate.rules.size import TRACE
 from todoku.gate.rules.spending import Spending, spending
@@ -45,7 +44,7 @@ from todoku.protect import plan, subject
 from todoku.protect.mime import TooComplex
 from todoku.protect.plan import Plan
 from todoku.protect.policy import Mode
-from todoku.protect.spool import Draft, Job, Spool
+from todoku.protect.spool import Job, Spool
 from todoku.settings import Settings
 
 log = logging.getLogger("todoku.gate")
@@ -89,13 +88,6 @@ def _planned(message: MessageSoFar, settings: Settings, recipients: list[str]) -
     if read.asked.rest is None:
         return PASS
     return Change([ChangeHeader("Subject", subject.encoded(read.asked.rest) if read.subject else " (none)")])
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    draft: Draft
-    largest: int
-    octets: int
 
 
 class Protection:
@@ -152,42 +144,37 @@ class Protection:
         try:
             verdict = await self._judged(message, made, settings, copies)
             if verdict is not None:
-                copies.draft.discard()
+                copies.discard()
                 return verdict
             committed = copies.draft.commit()
         except BaseException:
-            copies.draft.discard()
+            copies.discard()
             raise
         self._soon(committed)
         return instead
 
     def _make(
         self, message: MessageSoFar, made: Plan, settings: Settings, job: str, given_up: threading.Event
-    ) -> _Made:
-        draft = self._spool.draft(job)
-        try:
-            sizes = self._maker.make(message, made, settings, draft, self._clock())
-            draft.seal(message.sender)
-        except BaseException:
-            draft.discard()
-            raise
+    ) -> Copies:
+        copies = self._maker.make(message, made, settings, self._spool.draft(job), self._clock())
         if given_up.is_set():
-            draft.discard()
-        return _Made(draft, max(sizes, default=0) + TRACE, sum(sizes))
+            copies.discard()
+        return copies
 
     async def _judged(
-        self, message: MessageSoFar, made: Plan, settings: Settings, copies: _Made
+        self, message: MessageSoFar, made: Plan, settings: Settings, copies: Copies
     ) -> Decision | None:
         """A verdict against sending them, if there is one."""
         limit = settings.relay.plan.message_size
-        if copies.largest > limit:
+        largest = max(copies.sizes) + TRACE
+        if largest > limit:
             return Refuse(
                 552,
                 "5.3.4",
-                f"The message has {copies.largest:,} bytes with its attachments protected; mail to "
+                f"The message has {largest:,} bytes with its attachments protected; mail to "
                 f"{min(made.recipients)} leaves through the relay, which takes {limit:,}: make it smaller",
             )
-        decision = self._spend.spend(message, sorted(made.recipients), copies.largest)
+        decision = self._spend.spend(message, sorted(made.recipients), largest)
         if inspect.isawaitable(decision):
             decision = await decision
         return None if isinstance(decision, Pass | Change) else decision

@@ -8,6 +8,7 @@ import email.policy
 import errno
 import inspect
 import io
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -29,13 +30,16 @@ from todoku.gate.decision import (
     Refuse,
 )
 from todoku.gate.message import MessageSoFar
+from todoku.gate.protected_copies import Maker
 from todoku.gate.reinjection import NotTaken
 from todoku.gate.rule import Rule
 from todoku.gate.rules.protection import Protection, planned
 from todoku.gate.rules.size import size
+from todoku.protect import sealing
+from todoku.protect.shelf import FOLDERS, Shelf
 from todoku.protect.spool import Draft, Job, Spool
 
-ON = "[protect]\non = true\n"
+ON = '[protect]\non = true\ndefault = "zip"\n'
 BOB = "bob@hoge.example"
 PDF = bytes(range(256)) * 100
 
@@ -67,8 +71,16 @@ class Desk:
     taken: list[tuple[str, tuple[str, ...], EmailMessage]] = field(default_factory=list)
     refusal: NotTaken | None = None
 
-    def decide(self, message: MessageSoFar, rule: Protection | None = None) -> Decision:
-        return ask([planned, rule or Protection(self.spool, soon=lambda _job: None)], message)
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.site.folder / "shelf")
+
+    def decide(self, message: MessageSoFar) -> Decision:
+        rule = Protection(self.spool, Maker(self.shelf), soon=lambda _job: None)
+        return ask([planned, rule], message)
+
+    def on_the_shelf(self) -> list[Path]:
+        return [path for path in self.shelf.root.rglob("*") if path.is_file()]
 
     def hand_over(self, path: Path, sender: str, recipients: tuple[str, ...]) -> None:
         if self.refusal and recipients != (ALICE,):
@@ -105,6 +117,8 @@ def ask(rules: list[Rule], message: MessageSoFar) -> Decision:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
+    for name in FOLDERS:
+        (tmp_path / "shelf" / name).mkdir(parents=True)
     return Desk(Site(tmp_path, ON), Spool(tmp_path / "protect"))
 
 
@@ -130,6 +144,57 @@ def test_the_outside_gets_a_zip_the_sender_its_password_and_colleagues_the_origi
         assert archive.read("a.pdf", pwd=word.encode()) == PDF
     assert word not in copy.as_string()
     assert desk.spool.jobs() == []
+
+
+def test_by_link_each_recipient_gets_an_own_copy_and_the_sender_a_way_back(desk: Desk) -> None:
+    message = desk.site.message(eml("#link #expire=3d big", PDF * 100), CAROL, "dan@mailbox.example", BOB)
+    desk.decide(message)
+    assert message.recipients == [BOB]
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(CAROL,), ("dan@mailbox.example",), (ALICE,)]
+    links = []
+    for _, recipients, copy in desk.taken[:2]:
+        assert len(copy.as_bytes()) < 5000
+        token = _text(copy).partition("/a/")[2].split()[0]
+        link = desk.shelf.find(token, time.time() + 2.9 * 86400)
+        assert link and link.recipient == recipients[0]
+        assert desk.shelf.find(token, time.time() + 3.1 * 86400) is None
+        links.append(link)
+    assert links[0].files == links[1].files
+    kept = links[0].files[0]
+    pieces = sealing.unseal(bytes.fromhex(kept.key), desk.shelf.path("objects", kept.object), kept.octets)
+    assert b"".join(pieces) == PDF * 100
+    offer = desk.shelf.find_offer(desk.taken[2][2].get_content().partition("/r/")[2].split()[0])
+    assert offer and set(offer.links) == {CAROL, "dan@mailbox.example"}
+
+
+def test_a_device_reads_no_mail_so_the_postmaster_is_told(desk: Desk) -> None:
+    raw = eml().replace(b"From: alice@", b"From: scanner@")
+    assert isinstance(desk.decide(desk.site.from_device(raw, CAROL)), Change)
+    desk.courier().look()
+    assert [(sender, to) for sender, to, _ in desk.taken] == [
+        ("scanner@hoge.example", (CAROL,)),
+        ("bounces@hoge.example", ("alice@hoge.example",)),
+    ]
+
+
+def test_what_is_not_sent_leaves_nothing_on_the_shelf(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = eml("#link").replace(b"hello", b"hello\r\n" * 400_000)  # the text alone is too much for the relay
+    assert isinstance(desk.decide(desk.site.message(raw, CAROL)), Refuse)
+    assert desk.on_the_shelf() == []
+
+    def full(_key: bytes, _content: Iterable[bytes], path: Path) -> int:
+        path.write_bytes(b"the beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sealing, "seal", full)
+    assert isinstance(desk.decide(desk.site.message(eml("#link"), CAROL)), HoldBack)
+    assert desk.on_the_shelf() == []
+    assert list(desk.spool.outgoing.iterdir()) == []
+
+
+def _text(message: EmailMessage) -> str:
+    return "".join(part.get_content() for part in message.walk() if part.get_content_type() == "text/plain")
 
 
 def test_without_attachments_only_the_word_goes(desk: Desk) -> None:
