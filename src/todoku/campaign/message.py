@@ -92,10 +92,8 @@ class Letter:
 
     def message_id(self, person: Person) -> str:
         """The same for the same row, however often it is tried."""
-        digest = self.keys.digest(
-            "message", str(self.campaign), str(person.recipient), str(person.subscriber)
-        )
-        return f"<{digest[:40]}@{self.sender.rpartition('@')[2]}>"
+        domain = self.sender.rpartition("@")[2]
+        return f"<{message_id(self.keys, self.campaign, person.recipient, person.subscriber)}@{domain}>"
 
     def write(self, person: Person, now: float) -> bytes:
         """With CRLF, and without the dot that ends it. Raises TemplateFault."""
@@ -141,6 +139,11 @@ class Letter:
                 b"",
             )
         )
+
+
+def message_id(keys: Keys, campaign: int, recipient: int, subscriber: int) -> str:
+    """The part before the @."""
+    return keys.digest("message", str(campaign), str(recipient), str(subscriber))[:40]
 
 
 def page(url: str, keys: Keys, link: Link, purpose: str) -> str:
