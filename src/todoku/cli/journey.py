@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from todoku.cli import ledger_parts
-from todoku.cli.context import DONE, FAILED, print_json, require_root
+from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
 from todoku.cli.ledger_parts import moment, span
 from todoku.cli.people import Json, refuse, say
 
@@ -72,39 +72,52 @@ def _show_recipient(reached: Reached) -> None:
     say(f"    => {reached.state}: it {reached.state.sentence} ({moment(reached.since)})")
 
 
-def queue(ctx: typer.Context, as_json: Json = False) -> None:  # noqa: ARG001
+def queue(ctx: typer.Context, as_json: Json = False) -> None:
     """Show what waits in the queue: why, and when it is tried next."""
+    context: Context = ctx.obj
+    settings = context.settings()
     require_root("looking into the queue")
-    from todoku.delivery.queue import meaning, waiting
+    from todoku.delivery.queue import in_turn, waiting
+    from todoku.host.postfix.pace import pace
 
+    speed = pace(settings.relay.plan)
     try:
-        found = waiting()
+        found = in_turn(
+            waiting(), speed.delay, speed.recipients, lambda to: not settings.is_own(to), time.time()
+        )
     except OSError as error:
         refuse(str(error), FAILED, as_json=as_json)
+    turn = f"the relay's plan has {settings.relay.plan.per_minute:,} emails a minute: it waits for its turn"
     if as_json:
-        shown = [
-            {**asdict(each), "meanings": [meaning(reason) for _, reason in each.recipients]} for each in found
-        ]
+        shown = [{**asdict(each), "meanings": _meanings(each, turn)} for each in found]
         print_json({"ok": True, "messages": shown})
         return
     if not found:
         say("Nothing waits.")
     for each in found:
-        _show_waiting(each)
+        _show_waiting(each, _meanings(each, turn))
 
 
-def _show_waiting(each: Waiting) -> None:
+def _meanings(each: Waiting, turn: str) -> list[str]:
+    """Why it waits, for each recipient. What was said at an earlier try is no reason any more once its turn comes."""
     from todoku.delivery.queue import meaning
 
+    return [turn if each.turn else meaning(reason) for _, reason in each.recipients]
+
+
+def _show_waiting(each: Waiting, meanings: list[str]) -> None:
     now = time.time()
     when = {
         "hold": "on hold until somebody releases it (postsuper -H)",
         "deferred": "tried again now" if each.next is None or each.next <= now else "",
+        "active": "" if each.turn else "being tried now",
+        "incoming": "" if each.turn else "being tried now",
     }.get(each.queue, "being tried now")
-    when = when or f"tried again in {span((each.next or now) - now)}, at {moment(each.next or now)}"
+    again = f"tried {'' if each.turn else 'again '}in {span((each.next or now) - now)}"
+    when = when or f"{again}, at {moment(each.next or now)}"
     say(f"{each.queue_id}  from <{each.sender}>, for {span(now - each.arrived)}, {each.size:,} bytes: {when}")
-    for address, reason in each.recipients:
-        say(f"    to {address}{f': {meaning(reason)}' if meaning(reason) else ''}")
+    for (address, reason), meaning in zip(each.recipients, meanings, strict=True):
+        say(f"    to {address}{f': {meaning}' if meaning else ''}")
         if reason:
             say(f"        {reason}")
 

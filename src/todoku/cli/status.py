@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -20,10 +19,9 @@ from todoku.cli.people import Json, refuse, say
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from todoku.delivery.conditions import Alarm, Seen, Usage
+    from todoku.delivery.alarms import Alarm
+    from todoku.delivery.conditions import Seen, Usage
     from todoku.settings import Settings
-
-_DISKS = ("/", "/var/lib/todoku", "/var/spool/postfix", "/var/log")
 
 
 def status(ctx: typer.Context, as_json: Json = False) -> None:
@@ -55,7 +53,8 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 def _look(settings: Settings, engine: Engine) -> tuple[Seen, dict[str, int]]:
-    from todoku.delivery import stats
+    from todoku.delivery import machine, stats
+    from todoku.delivery.alarms import reported
     from todoku.delivery.conditions import Seen
     from todoku.delivery.queue import waiting
     from todoku.delivery.states import State
@@ -70,11 +69,12 @@ def _look(settings: Settings, engine: Engine) -> tuple[Seen, dict[str, int]]:
         queue=waiting(),
         services=_services(),
         usage=_usage(settings, now),
-        disks={path: _free(path) for path in _DISKS if Path(path).exists()},
+        disks=machine.disks(),
         certificate_ends=_certificate_ends(settings),
         last_read=stats.latest(engine),
         suppressed=counts.get(State.SUPPRESSED, 0),
         complained=counts.get(State.COMPLAINED, 0),
+        reported=reported(),
     )
     return seen, counts
 
@@ -102,11 +102,6 @@ def _usage(settings: Settings, now: float) -> list[Usage]:
         spent = used(counted, int(now))
         return [Usage(window, spent[window], limit) for window, limit in limits.items()]
     return [Usage(window, 0, limit) for window, limit in limits.items()]
-
-
-def _free(path: str) -> float:
-    usage = shutil.disk_usage(path)
-    return usage.free / usage.total if usage.total else 1.0
 
 
 def _certificate_ends(settings: Settings) -> float | None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from todoku.delivery import decisions, notices, opener, privileges, suppressions
+from todoku.delivery import alarms, decisions, notices, opener, privileges, suppressions, watch
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
 from todoku.delivery.follow import Folder, Follower, LogFiles, Position
 from todoku.delivery.maillog import MailLog
+from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.record import Recorder
 from todoku.delivery.retention import DAY, forget
 from todoku.delivery.sources import DecisionSource, JournalSource, LogSource, Source
@@ -111,6 +112,8 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     sender = notices.Sender(engine)
     suppressed = SuppressionList(options.suppressions, options.exchange)
 
+    look_around = watch.Watch(engine, settings, Postmaster(engine, settings), options.alarms)
+
     def look_at_suppressions() -> None:
         if told := suppressed.news():
             recorder.record(told)
@@ -118,6 +121,7 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     tasks = [
         *_tasks(engine, settings),
         Task("reading the suppression list", _OFTEN, look_at_suppressions),
+        Task("looking whether all is well", watch.EVERY, look_around),
         Task("sending notices", _OFTEN, sender.send),
     ]
     agent = Agent(recorder, _sources(recorder, files, options.exchange), tasks)
@@ -177,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=suppressions.FILE,
         help="the relay's suppression list (%(default)s)",
+    )
+    parser.add_argument(
+        "--alarms", type=Path, default=alarms.FOLDER, help="what others report to be wrong (%(default)s)"
     )
     parser.add_argument("--pid-file", type=Path, help="where to write the number of the parent process")
     return parser

@@ -1,7 +1,7 @@
 """What is wrong with sending and receiving right now: a list of alarms, computed from what was looked at.
 
 An alarm is about something that somebody has to do something about. Each has a name that stays, so that it can be told
-once when it begins and once when it is over.
+once when it begins and once when it is over (`postmaster`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from todoku.delivery.alarms import Alarm
 from todoku.delivery.queue import Waiting
 
 HOUR, DAY = 3600.0, 86_400.0
 _OLDEST = HOUR  # seconds that a message may wait before somebody should know
 _DISK = 0.10  # share of a file system that should be free
 _CERTIFICATE = 14 * DAY  # seconds that a certificate should still be valid
-_PASSWORD = re.compile(r"SASL authentication failed|535 .*[Aa]uthentication (credentials|required)")
+_RESTART = 20.0  # seconds for which a service may be away without an alarm
+# An alarm that waits for one message to be tried again is over with it; a share of something comes and goes.
+_SOON, _SLOWLY = 20.0, HOUR
+# What the relay says, as Postfix passes it on (host.postfix.tables.relay_reply).
+_PASSWORD = re.compile(
+    r"SASL authentication failed(?!.* said: 4)|[Aa]uthentication (credentials invalid|required)"
+)
 _SENDER = re.compile(r"not authorized")
+_QUOTA = re.compile(r"Maximum messages sent per (day|month) reached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +50,7 @@ class Seen:
     last_read: float | None  # when the ledger last heard of a message
     suppressed: int = 0  # recipients that were suppressed in the last day
     complained: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`name` stays the same while it lasts; `found` says what was seen, `advice` what to do now."""
-
-    name: str
-    found: str
-    advice: str
+    reported: Sequence[Alarm] = ()  # by others (`alarms.report`)
 
 
 def alarms(seen: Seen) -> list[Alarm]:
@@ -62,30 +62,55 @@ def alarms(seen: Seen) -> list[Alarm]:
         *_plan(seen),
         *_machine(seen),
         *_recipients(seen),
+        *seen.reported,
     ]
 
 
 def _services(seen: Seen) -> list[Alarm]:
     return [
         Alarm(
-            f"service:{name}", f"{name} does not run", "run `todoku apply`, which starts it or says why not"
+            f"service:{name}",
+            f"{name} does not run",
+            "run `todoku apply`, which starts it or says why not",
+            calm=_SOON,
+            settle=_RESTART,
         )
         for name, runs in seen.services.items()
         if not runs
     ]
 
 
+# What the relay refuses: by what, under which name, and what to do.
+_REFUSED = (
+    (
+        _PASSWORD,
+        "relay:password",
+        "the relay refuses the password",
+        "run `todoku credential status`, then `todoku credential rotate`; the mail waits meanwhile",
+    ),
+    (
+        _SENDER,
+        "relay:sender",
+        "the relay does not accept a sender",
+        "look at `todoku plan`; a sender that is new is accepted within a quarter of an hour",
+    ),
+    (
+        _QUOTA,
+        "relay:quota",
+        "the relay says that its plan is used up",
+        "the mail waits until there is room again; a larger plan is ordered at Oracle. If the relay knows of more mail "
+        "than `todoku status`, something else sends with the same plan, or [relay.plan] is not what was ordered",
+    ),
+)
+
+
 def _relay(seen: Seen) -> list[Alarm]:
     reasons = [reason for message in seen.queue for _, reason in message.recipients]
     found = []
-    if password := [reason for reason in reasons if _PASSWORD.search(reason)]:
-        advice = "run `todoku credential status`, then `todoku credential rotate`; the mail waits meanwhile"
-        said = f"the relay refuses the password, and {len(password)} recipients wait: {password[0]}"
-        found.append(Alarm("relay:password", said, advice))
-    if sender := [reason for reason in reasons if _SENDER.search(reason)]:
-        advice = "look at `todoku plan`; a sender that is new is accepted within a quarter of an hour"
-        said = f"the relay does not accept a sender, and {len(sender)} recipients wait: {sender[0]}"
-        found.append(Alarm("relay:sender", said, advice))
+    for words, name, what, advice in _REFUSED:
+        if fits := [reason for reason in reasons if words.search(reason)]:
+            waiting = "a recipient waits" if len(fits) == 1 else f"{len(fits):,} recipients wait"
+            found.append(Alarm(name, f"{what}, and {waiting}: {fits[0]}", advice, calm=_SOON))
     return found
 
 
@@ -97,7 +122,7 @@ def _waiting(seen: Seen) -> list[Alarm]:
     said = (
         f"the oldest message has been waiting for {waits / HOUR:.1f} hours ({len(seen.queue)} in the queue)"
     )
-    return [Alarm("queue:old", said, "`todoku queue` says why")]
+    return [Alarm("queue:old", said, "`todoku queue` says why", calm=_SOON)]
 
 
 def _plan(seen: Seen) -> list[Alarm]:
@@ -116,13 +141,18 @@ def _plan(seen: Seen) -> list[Alarm]:
         said = (
             f"{usage.used:,} of the {usage.limit:,} emails that the relay's plan has {usage.window} are used"
         )
-        found.append(Alarm(f"plan:{usage.window}:{step}", said, advice))
+        found.append(Alarm(f"plan:{usage.window}:{step}", said, advice, calm=_SLOWLY))
     return found
 
 
 def _machine(seen: Seen) -> list[Alarm]:
     found = [
-        Alarm(f"disk:{path}", f"{path} has {free:.0%} free", "make room: without any, mail is refused")
+        Alarm(
+            f"disk:{path}",
+            f"{path} has {free:.0%} free",
+            "make room: without any, mail is refused",
+            calm=_SLOWLY,
+        )
         for path, free in seen.disks.items()
         if free < _DISK
     ]
@@ -137,4 +167,4 @@ def _recipients(seen: Seen) -> list[Alarm]:
     if not seen.complained:
         return []
     said = f"{seen.complained} recipients reported mail from here as unwanted in the last day"
-    return [Alarm("complaints", said, "find out who sent it (`todoku trace`), and stop it")]
+    return [Alarm("complaints", said, "find out who sent it (`todoku trace`), and stop it", calm=_SLOWLY)]

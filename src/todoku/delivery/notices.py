@@ -1,4 +1,4 @@
-"""Notices to senders: exactly one for each message and cause.
+"""Notices to senders, and to the postmaster: exactly one for each message and cause.
 
 A notice is written into the ledger in the transaction that finds out what it is about. To send it is to mark it as
 being sent, to hand it to Postfix, and to mark it as sent. Whoever is killed in between does not know whether Postfix
@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from todoku.delivery import dsn
+from todoku.delivery import dsn, postmaster
 from todoku.delivery.record import Changed
 from todoku.delivery.states import State
 from todoku.settings import Settings
@@ -27,6 +27,7 @@ from todoku.store import ledger_schema as schema
 log = logging.getLogger("todoku.agent")
 
 SERVER = ("127.0.0.1", 10027)  # Postfix, for this machine's own mail (master.cf)
+TO_THE_POSTMASTER = ("127.0.0.1", 10028)  # to nobody else, and not through the gate
 DOUBT = 10.0  # seconds after a start until the log has certainly been read
 _AT_ONCE = 20
 _SECONDS = 60  # for one answer
@@ -36,10 +37,15 @@ _ACCEPTED = (State.ACCEPTED, State.RELAYED)
 HandOver = Callable[[str, bytes], None]
 
 
-def hand_over(to: str, content: bytes) -> None:
+def hand_over(to: str, content: bytes, server: tuple[str, int] = SERVER) -> None:
     """With the null sender, so that nobody answers it (RFC 3464 2)."""
-    with smtplib.SMTP(*SERVER, local_hostname="localhost", timeout=_SECONDS) as smtp:
+    with smtplib.SMTP(*server, local_hostname="localhost", timeout=_SECONDS) as smtp:
         smtp.sendmail("", [to], content)
+
+
+def hand_over_alarm(to: str, content: bytes) -> None:
+    """To the postmaster."""
+    hand_over(to, content, TO_THE_POSTMASTER)
 
 
 class Writer:
@@ -52,6 +58,22 @@ class Writer:
         for change in changes:
             if change.before in _ACCEPTED and change.now is State.BOUNCED:
                 self._write(connection, change)
+            if change.now is State.COMPLAINED:
+                self._tell_of_complaint(connection, change)
+
+    def _tell_of_complaint(self, connection: Connection, change: Changed) -> None:
+        """The postmaster, once a day for each sender: a campaign may have many at once."""
+        sender, when = str(change.message.values["sender"] or "?"), time.gmtime(change.time)
+        words = (
+            f"{change.recipient.values['address']} reported mail of {sender} as unwanted.\n\n"
+            f"Message-ID: {change.message.values['message_id'] or '(none)'}\n\n"
+            "The relay sends nothing there any more. Too many complaints, and it stops all mail: find out why it was "
+            "unwanted (`todoku trace` has the message), and write to nobody who has not asked for it. More complaints "
+            "about this sender are not told today; `todoku stats --by account` counts them.\n"
+        )
+        what = f"complaint {sender} {time.strftime('%Y-%m-%d', when)}"
+        subject = f"Complaint about mail of {sender}"
+        postmaster.write(connection, self._settings, what, subject, words, change.time)
 
     def _write(self, connection: Connection, change: Changed) -> None:
         to = str(change.message.values["sender"] or "")
@@ -88,10 +110,15 @@ class Sender:
     """Sends what waits. `send` is called from time to time; all of it raises `StoreError`."""
 
     def __init__(
-        self, engine: Engine, hand_over: HandOver = hand_over, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        hand_over: HandOver = hand_over,
+        clock: Callable[[], float] = time.monotonic,
+        hand_over_alarm: HandOver = hand_over_alarm,
     ) -> None:
         self._engine = engine
         self._hand_over = hand_over
+        self._hand_over_alarm = hand_over_alarm
         self._clock = clock
         self._began = clock()
         self._in_doubt = True
@@ -105,8 +132,9 @@ class Sender:
             self._mark(row.id, self._send(row))
 
     def _send(self, row: Any) -> str:
+        give = self._hand_over_alarm if row.key.startswith(postmaster.KEY) else self._hand_over
         try:
-            self._hand_over(row.recipient, row.content.encode("ascii", "replace"))
+            give(row.recipient, row.content.encode("ascii", "replace"))
         except smtplib.SMTPResponseException as error:
             return self._not_taken(row, error, for_good=error.smtp_code // 100 == 5)
         except smtplib.SMTPRecipientsRefused as error:

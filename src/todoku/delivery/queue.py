@@ -10,23 +10,25 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SPOOL = Path("/var/spool/postfix")
 # What a reason means, and what to do; the first that fits.
 _MEANINGS = (
-    (r"455 .*per minute", "the relay takes no more this minute; it is tried again by itself"),
-    (r"455 .*per day", "the relay's plan is used up for today; it is tried again until it is tomorrow there"),
-    (r"535 .*not authorized|Authorization failed", "the relay does not (yet) accept this sender: see `todoku plan`"),
-    (r"535|SASL authentication failed", "the relay refuses our password: run `todoku credential rotate`"),
+    (r"per minute reached", "the relay takes no more this minute; it is tried again by itself"),
+    (r"per (day|month) reached", "the relay's plan is used up; it is tried again until there is room in it"),
+    (r"Authorization failed", "the relay does not (yet) accept this sender: see `todoku plan`"),
+    (r"dovecot|lmtp", "the mailbox server does not take it now"),
     (r"421 .*auth failures", "the relay turns us away for a while, after refused passwords or senders"),
+    (r"said: 535|SASL authentication failed(?!.* said: 4)|[Aa]uthentication required",
+     "the relay refuses our password: run `todoku credential rotate`"),
     (r"421|Too many connections", "the relay is busy; it is tried again by itself"),
+    (r"said: 45", "the relay has trouble of its own; it is tried again by itself"),
     (r"certificate|not trusted|Cannot start TLS|TLS is required", "the relay did not prove its name"),
     (r"connect to |Connection (refused|timed out)", "the relay cannot be reached"),
     (r"Host or domain name not found|Name service error", "the relay's name is not found: the DNS does not answer"),
     (r"lost connection|conversation .* timed out", "the relay hung up in the middle"),
-    (r"dovecot|lmtp", "the mailbox server does not take it now"),
     (r"milter|451 4\.7\.1 Service unavailable", "the gate does not answer: `todoku status`"),
 )  # fmt: skip
 
@@ -42,6 +44,7 @@ class Waiting:
     sender: str
     recipients: tuple[tuple[str, str], ...]
     next: float | None  # None: now, or never (on hold)
+    turn: int = 0  # how many have to leave before it, as the pace has it; 0: it does not wait for its turn
 
 
 def meaning(reason: str) -> str:
@@ -79,6 +82,27 @@ def parse(lines: Iterable[str], when_next: Callable[[str], float | None]) -> lis
                 )
             )
     return sorted(found, key=lambda each: each.arrived)
+
+
+def in_turn(
+    found: Iterable[Waiting], delay: float, recipients: int, leaves: Callable[[str], bool], now: float
+) -> list[Waiting]:
+    """The same, where those that only wait for their turn know when it comes.
+
+    Deliveries to `recipients` each begin `delay` seconds apart (`host.postfix.pace`; 0: at once). `leaves` says whether
+    mail to an address goes through the relay. An estimate: Postfix takes them nearly in the order of their arrival.
+    """
+    listed, before = [], 0
+    for each in found:
+        mine = sum(leaves(address) for address, _ in each.recipients)
+        if not delay or each.queue not in ("active", "incoming") or not mine:
+            listed.append(each)
+            continue
+        if before:
+            each = replace(each, next=now + before * delay, turn=before)
+        listed.append(each)
+        before += -(-mine // recipients)
+    return listed
 
 
 def _next(spool: Path, queue_id: str) -> float | None:

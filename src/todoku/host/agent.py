@@ -25,6 +25,7 @@ from todoku.store import StoreError, ledger
 USER = ledger.OWNER
 STATE = "/var/lib/todoku/ledger"
 EXCHANGE = "/var/lib/todoku/exchange"
+ALARMS = "/var/lib/todoku/alarms"
 LOG = "/var/log/mail.log"
 SCHEMA_ID = "ledger:schema"
 UNIT = f"/etc/systemd/system/{AGENT.name}.service"
@@ -110,6 +111,14 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             group=USER,
             reason="what the gate and the agent tell each other",
             after=user | state | {f"user:{gate.USER}"},
+        ),
+        # Set-group-id: whoever finds something wrong tells the agent (`delivery.alarms`).
+        Directory(
+            path=ALARMS,
+            mode=0o2750,
+            group=USER,
+            reason="what is wrong at the moment, for the agent to tell the postmaster",
+            after=user | state,
         ),
         LedgerSchema(
             place=place(settings),

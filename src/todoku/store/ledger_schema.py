@@ -54,6 +54,7 @@ recipient = Table(
     Column("since", Double, nullable=False),
     Column("dsn", String(16)),  # enhanced status code (RFC 3463)
     Column("words", Text),  # what the other side said last
+    Column("next_try", Double),  # while it is deferred: not before then
     UniqueConstraint("message", "address", name="one_row_per_recipient"),
 )
 
@@ -87,6 +88,15 @@ notice = Table(
     Column("content", Text, nullable=False),
     Column("state", String(16), nullable=False),  # waiting, sending, sent, refused
     Column("created", Double, nullable=False, index=True),
+)
+
+# What the relay's own log said (`delivery.relay_log`): each line counts once, however often it is read.
+relay_line = Table(
+    "relay_line",
+    metadata,
+    Column("id", String(250), primary_key=True),  # the log's own
+    Column("heard", Double, nullable=False, index=True),
+    Column("content", Text),  # JSON, as long as the message that it is about is not in the ledger yet
 )
 
 checkpoint = Table(

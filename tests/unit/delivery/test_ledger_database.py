@@ -31,7 +31,7 @@ def test_the_migrations_arrive_at_the_tables_that_the_code_uses(place: ledger.Pl
     migrated = ledger.open(place)
     seen = {table: _shape(inspect(migrated), table) for table in schema.metadata.tables}
     with migrated.begin() as connection:
-        for table in ("attempt", "recipient", "message", "checkpoint", "notice"):
+        for table in ("attempt", "recipient", "message", "checkpoint", "notice", "relay_line"):
             connection.execute(text(f"DROP TABLE {table}"))
     schema.metadata.create_all(migrated)
     assert seen == {table: _shape(inspect(migrated), table) for table in schema.metadata.tables}

@@ -116,11 +116,40 @@ def test_the_queue_says_why_and_when_next(tmp_path: Path) -> None:
     active, deferred = queue.parse(lines, lambda _queue_id: T + 300)
     assert (active.queue_id, active.next) == ("4jYbBq1gR6z5G", None)
     assert deferred.next == T + 300
-    assert "used up for today" in queue.meaning(deferred.recipients[0][1])
+    assert "plan is used up" in queue.meaning(deferred.recipients[0][1])
     (tmp_path / "deferred" / "4").mkdir(parents=True)
     (tmp_path / "deferred" / "4" / "4jYbBq1gR6z5F").touch()
     assert queue._next(tmp_path, "4jYbBq1gR6z5F") is not None
     assert queue._next(tmp_path, "../../etc/passwd") is None
+
+
+def test_who_waits_for_the_pace_alone_knows_its_turn() -> None:
+    def waits(name: str, where: str, *recipients: str) -> queue.Waiting:
+        return queue.Waiting(
+            name, where, T, 1, "a@hoge.example", tuple((each, "") for each in recipients), None
+        )
+
+    found = [
+        waits("first", "active", "c@d.example", "local@hoge.example"),
+        waits("here", "active", "local@hoge.example"),
+        waits("three", "active", "c@d.example", "e@d.example", "f@d.example"),
+        waits("tried", "deferred", "c@d.example"),
+        waits("last", "incoming", "c@d.example"),
+    ]
+
+    def leaves(address: str) -> bool:
+        return not address.endswith("@hoge.example")
+
+    turns = {each.queue_id: (each.turn, each.next) for each in queue.in_turn(found, 7, 1, leaves, T)}
+    assert turns == {
+        "first": (0, None),
+        "here": (0, None),
+        "three": (1, T + 7),
+        "tried": (0, None),
+        "last": (4, T + 28),
+    }
+    assert queue.in_turn(found, 7, 2, leaves, T)[-1].turn == 3
+    assert queue.in_turn(found, 0, 50, leaves, T) == found  # as fast as it goes
 
 
 @pytest.mark.parametrize(
@@ -132,6 +161,17 @@ def test_the_queue_says_why_and_when_next(tmp_path: Path) -> None:
         ("host r said: 421 Too many auth failures, try again later", "turns us away"),
         ("connect to r[192.0.2.20]:587: Connection refused", "cannot be reached"),
         ("Server certificate not trusted", "prove its name"),
+        (
+            "SASL authentication failed; server r said: 421 Too many auth failures, try again later",
+            "turns us away",
+        ),
+        ("host r said: 450 4.7.0 Authentication required (in reply to MAIL)", "our password"),
+        ("host r said: 452 System storage error (in reply to end of DATA)", "trouble of its own"),
+        ("host mx.hoge.example[private/dovecot-lmtp] said: 452 4.2.2 quota", "mailbox server"),
+        (
+            "delivery temporarily suspended: connect to r[192.0.2.20]:587: Connection refused",
+            "cannot be reached",
+        ),
         ("something new", ""),
     ],
 )

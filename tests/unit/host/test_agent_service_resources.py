@@ -80,6 +80,7 @@ def test_only_the_agent_reads_the_ledger_and_only_gate_and_agent_what_they_tell_
     assert folders == {
         "/var/lib/todoku/ledger": (0o750, "todoku-agent", "todoku-agent"),
         "/var/lib/todoku/exchange": (0o2770, "todoku-gate", "todoku-agent"),
+        "/var/lib/todoku/alarms": (0o2750, "root", "todoku-agent"),
     }
     (user,) = (one for one in wanted if isinstance(one, User))
     assert user.group == "todoku-agent"

@@ -8,7 +8,9 @@ import pytest
 
 from todoku.host import postfix
 from todoku.host.facts import Facts, Version
+from todoku.host.postfix.pace import Pace, pace
 from todoku.settings import Settings, parse
+from todoku.settings.outside import RelayPlan
 
 TOML = """
 hostname = "mx.hoge.example"
@@ -245,6 +247,16 @@ def test_each_device_is_bound_to_its_own_sender() -> None:
             "535 Authorization failed: Envelope From address a@hoge.example not authorized",
             "450 4.7.1 Authorization failed: Envelope From address a@hoge.example not authorized",
         ),
+        (
+            "535 Authorization failed: Envelope From address not authorized",
+            "450 4.7.1 Authorization failed: Envelope From address not authorized",
+        ),
+        # After the message: an author, who will not be approved in a quarter of an hour either.
+        (
+            "535 Authorization failed: address a@hoge.example not authorized",
+            "550 5.7.1 Authorization failed: address a@hoge.example not authorized",
+        ),
+        ("535 Authentication required", "450 4.7.0 Authentication required"),
         ("535 Authentication credentials invalid", None),
     ],
 )
@@ -252,6 +264,29 @@ def test_a_suppressed_recipient_is_a_failure_and_a_sender_that_is_not_accepted_y
     reply: str, becomes: str | None
 ) -> None:
     assert regexp(rendered()["relay_reply.regexp"], reply) == becomes
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "delay", "recipients"),
+    [
+        (1, 61, 1),
+        (10, 7, 1),
+        (60, 2, 1),
+        (61, 1, 1),
+        (300, 1, 4),
+        (1199, 1, 19),
+        (1200, 0, 50),
+        (18_000, 0, 50),
+    ],
+)
+def test_no_more_leaves_in_a_minute_than_the_plan_has(per_minute: int, delay: int, recipients: int) -> None:
+    plan = RelayPlan(per_minute=per_minute)
+    assert pace(plan) == Pace(delay, recipients)
+    if delay:  # with one delivery that began late
+        assert (60 // delay + 1) * recipients <= per_minute
+    main = parameters_of(rendered()["main.cf"])
+    assert main["relay_transport_rate_delay"] == "7s"  # of the smallest plan, which is the default
+    assert main["relay_destination_recipient_limit"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -336,8 +371,17 @@ def test_every_message_passes_the_gate_and_without_the_gate_none_passes() -> Non
     main = parameters_of(rendered()["main.cf"])
     assert main["smtpd_milters"] == main["non_smtpd_milters"] == "unix:todoku/gate"
     assert main["milter_default_action"] == "tempfail"
-    # No service has filters of its own, and those of our own people say that they are.
+    # No service has filters of its own, and those of our own people say that they are. The one without any is for the
+    # agent's alarms, of which a gate that is down is one: it takes this machine's mail to the postmaster, and no other.
     by_name = services(rendered()["master.cf"])
+    alarms = by_name.pop("127.0.0.1:10028")
+    assert {
+        "smtpd_milters=",
+        "smtpd_client_restrictions=permit_mynetworks,reject",
+        "smtpd_recipient_restrictions=$alarm_recipient_restrictions",
+    } <= set(alarms.split())
+    assert main["alarm_recipient_restrictions"].split(" }")[0].startswith("check_recipient_access inline:{ {")
+    assert main["alarm_recipient_restrictions"].endswith("= OK } } reject")
     assert not any("_milters=" in line for line in by_name.values())
     ours = {name for name, line in by_name.items() if "milter_macro_daemon_name=ORIGINATING" in line}
     assert ours >= {"submission", "submissions", "cleanup-host"}

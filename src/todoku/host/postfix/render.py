@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from todoku.host import endpoint
 from todoku.host.facts import Facts
-from todoku.host.postfix import parameters, tables
+from todoku.host.postfix import pace, parameters, tables
 from todoku.host.rendered import RenderedFile
 from todoku.settings import Settings, credential
 
@@ -36,6 +36,7 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         # Key first: the order that smtpd_tls_chain_files wants.
         "certificate_chain": (endpoint.key(settings), endpoint.certificate(settings)),
         "relay_size": relayed,
+        "pace": pace.pace(settings.relay.plan),
         # cleanup(8) holds every message to this one, smtpd(8) to that of its service.
         "largest_size": max(settings.limits.message_size, relayed),
         "device_classes": tables.device_classes(settings),

@@ -48,18 +48,27 @@ def relay_reply() -> str:
     Oracle's page "Troubleshooting Email Delivery" has `254 4.7.1 Suppression for user ... to ...`. Taken as
     success the message would be gone without a trace. Matched loosely: the text is theirs to change.
 
-    And it answers 535 when it does not accept a sender, which for one that was approved some minutes ago is not true
-    for long (page "Managing Approved Senders": try again). The message waits, as long as any other
-    (maximal_queue_lifetime), and `todoku queue` and `todoku status` say what for. A refused password is not meant: that
-    waits anyway (smtp_sasl_auth_soft_bounce).
+    And it answers 535, which Postfix takes for good, to three things:
+
+    - `Authorization failed: Envelope From address ... not authorized` at MAIL. Of a sender that was approved some
+      minutes ago that is not true for long (page "Managing Approved Senders": try again). The message waits, as long as
+      any other (maximal_queue_lifetime), and the postmaster is told.
+    - `Authorization failed: address ... not authorized` after the message: an address in its From header. Its envelope
+      sender was accepted, so it is no matter of minutes: it goes back, and says why.
+    - `Authentication required`: our log-in is not known any more. It waits for the right password, as when the password
+      itself is refused (smtp_sasl_auth_soft_bounce).
     """
     return _text(
         [
             "# 254 means suppressed, nothing is delivered: a failure, of which the sender has to know.",
             r"/^254([ -])[245](\.[0-9]{1,3}\.[0-9]{1,3}.*)$/  554${1}5${2}",
             r"/^254(.*)$/  554${1}",
-            "# A sender that the relay does not accept: a new one is accepted some minutes later.",
-            r"/^535([ -].*not authorized.*)$/  450 4.7.1${1}",
+            "# An envelope sender that the relay does not accept: a new one is accepted some minutes later.",
+            r"/^535([ -].*envelope from.*not authorized.*)$/  450 4.7.1${1}",
+            "# An author that it does not accept stays one.",
+            r"/^535([ -].*not authorized.*)$/  550 5.7.1${1}",
+            "# Not logged in.",
+            r"/^535([ -]authentication required.*)$/  450 4.7.0${1}",
         ]
     )
 
