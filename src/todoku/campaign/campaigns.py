@@ -237,6 +237,14 @@ def heard(connection: Connection, campaign: int) -> dict[str, int]:
     return {row[0]: row[1] for row in counted}
 
 
+def rate(connection: Connection, campaign: int, now: float, seconds: float = 60.0) -> float:
+    """How many a second the relay took lately."""
+    got = schema.recipient
+    done = (got.c.state == "sent") & (got.c.settled > now - seconds) & (got.c.campaign == campaign)
+    count, first = connection.execute(select(func.count(), func.min(got.c.settled)).where(done)).one()
+    return count / max(1.0, now - first) if count else 0.0
+
+
 def overview(opened: Opened) -> list[dict[str, Any]]:
     """All campaigns with their numbers, the newest first."""
     table = schema.campaign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -44,7 +45,8 @@ def people(opened: Opened, name: str, most: int) -> list[Person]:
 
 
 def preview(opened: Opened, name: str, address: str | None = None) -> bytes:
-    """The message as `address` gets it, or the first of the recipients. Its links do nothing: row 0 is nobody's.
+    """The message as `address` gets it, or the first of the recipients. Its links are nobody's: who tries them out
+    unsubscribes no one.
 
     Raises NotKnownError, TemplateFault.
     """
@@ -54,10 +56,10 @@ def preview(opened: Opened, name: str, address: str | None = None) -> bytes:
     if address is not None and known is None:
         raise NotKnownError(f"there is no subscriber {address}")
     if known is not None:
-        to = Person(known.id, known.address, known.attributes, known.language)
+        to = Person(0, known.address, known.attributes, known.language)
     else:
         some = people(opened, name, 1)
         if not some:
             raise NotKnownError(f"the campaign {name} has no recipients")
-        to = some[0]
+        to = replace(some[0], subscriber=0, recipient=0)
     return letter_of(opened, campaign).write(to, opened.clock())

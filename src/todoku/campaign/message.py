@@ -90,6 +90,14 @@ class Letter:
             "confirm": page(self.url, self.keys, link, CONFIRM),
         }
 
+    def shows_link(self, person: Person) -> bool:
+        """Whether people see in each part how to unsubscribe. Raises TemplateFault."""
+        values = self.values(person)
+        filled = self.templates.fill(values, person.variant)
+        links = (values["unsubscribe"], values["preferences"])
+        parts = [filled.text] if filled.html is None else [filled.text, filled.html]
+        return all(any(link in part for link in links) for part in parts)
+
     def message_id(self, person: Person) -> str:
         """The same for the same row, however often it is tried."""
         domain = self.sender.rpartition("@")[2]

@@ -127,6 +127,10 @@ class Limits:
         self._said: dict[tuple[str, str, int, bool], int] = {}
         self._at_once = 0
 
+    def open(self) -> None:
+        """At once, for a process that will not be allowed to open the file later. sqlite3.Error."""
+        self._open()
+
     def spend_at_once(
         self, spender: Spender, recipients: Sequence[str], size: int, now: float, tell: Tell = lambda _: None
     ) -> Verdict | None:

@@ -14,7 +14,18 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import agent, certificate, clamav, dovecot, gate, managers, packages, postfix, relay_watch
+from todoku.host import (
+    agent,
+    campaign,
+    certificate,
+    clamav,
+    dovecot,
+    gate,
+    managers,
+    packages,
+    postfix,
+    relay_watch,
+)
 from todoku.host.certificate import Named, SelfSigned
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -104,6 +115,7 @@ def resources(
         *gate.resources(facts, program),
         *agent.resources(settings, facts, program),
         *relay_watch.resources(settings, facts, program),
+        *campaign.resources(settings, facts, program),
     ]
 
 

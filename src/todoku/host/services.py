@@ -89,6 +89,28 @@ RELAY_WATCH = Daemon(
     ports=(),
     log="",
 )
+CAMPAIGN = Daemon(
+    name="todoku-campaign",
+    process="todoku-campaign",
+    pid_file="/run/todoku/campaign.pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/run/todoku/campaign.pid"),
+        *("--name", "todoku-campaign", "--retry", "60"),
+    ),
+    ports=(),
+    log="",
+)
+PAGES = Daemon(
+    name="todoku-pages",
+    process="todoku-pages",
+    pid_file="/run/todoku/pages.pid",
+    stop=(
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/run/todoku/pages.pid"),
+        *("--name", "todoku-pages", "--retry", "30"),
+    ),
+    ports=(),
+    log="",
+)
 
 
 @dataclass(frozen=True, slots=True)
