@@ -76,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _two_processes(options: argparse.Namespace, settings: Settings, opened: Opened, server: Server) -> int:
-    privileges.import_everything()
-    import jinja2.debug  # noqa: F401 - imported late where a template fails
-
+    privileges.import_everything(("jinja2", "todoku.campaign", "todoku.gate"))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:

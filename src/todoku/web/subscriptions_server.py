@@ -21,6 +21,7 @@ from todoku.store import StoreError
 from todoku.store import campaign as store
 
 NAME = "todoku-pages"
+_LAZY = ("anyio", "h11", "jinja2", "starlette", "todoku.campaign", "todoku.web", "uvicorn")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,15 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         from todoku.web.subscriptions import application
 
-        privileges.import_everything()
+        privileges.import_everything(_LAZY)
         opened = open_campaigns(settings)
-        for module in (
-            "jinja2.debug",
-            "uvicorn.protocols.http.h11_impl",
-            "uvicorn.loops.asyncio",
-            "uvicorn.lifespan.off",
-        ):
-            __import__(module)
         if options.pid_file is not None:
             options.pid_file.write_text(f"{os.getpid()}\n")
         if os.geteuid() == 0:
