@@ -6,6 +6,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import random
 import re
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +243,35 @@ def test_a_test_message_goes_to_oneself(world: World) -> None:
     arrived = world.wait_for("春 try")
     assert arrived.judged["dmarc"]["result"] == "pass"
     assert numbers("try") == {"ready": 1}
+
+
+@pytest.mark.slow  # fifty times until it runs again
+def test_killed_fifty_times_nobody_is_left_out(world: World) -> None:
+    count, kills, chance = 6000, 50, random.Random(20261124)
+    fine = [f"kill.p{number}@{world.carol.partition('@')[2]}" for number in range(count)]
+    make(world, "kill", fine)
+    asked(world, "campaign", "start", "kill")
+    done = 0
+    for _ in range(kills):
+        # Only what sends: supervisord starts again what had run for two seconds.
+        wait(partial(sends_again, "kill", done), "it to send again", 60)
+        time.sleep(2 + chance.random())
+        done = numbers("kill")["sent"]
+        subprocess.run(["pkill", "-KILL", "-x", "-U", "todoku-campaign", "todoku-campaig"], check=False)
+    finished("kill", 300)
+    assert numbers("kill") == {"sent": count}
+    wait(lambda: len(got(world, "kill")) == count, "all to arrive", 300)
+    mine = [each for each in world.arrived() if each.message["Subject"] == "春 kill"]
+    doubled = len(mine) - count
+    print(f"{kills} kills, {count} recipients: 0 lost, {doubled} doubled")
+    assert doubled <= kills * 10  # the connections of the settings
+    ids: dict[str, set[str]] = {}
+    for each in mine:
+        ids.setdefault(str(each.judged["rcpt_to"]), set()).add(str(each.message["Message-ID"]))
+    assert all(len(found) == 1 for found in ids.values())
+
+
+def sends_again(name: str, before: int) -> bool:
+    """Or has nothing left to send."""
+    state = looked_up("SELECT state FROM campaign WHERE name = ?", name)
+    return numbers(name)["sent"] > before or state == [("finished",)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from todoku.gate.limits import Limits
 from todoku.settings.campaign import Campaign
@@ -106,7 +106,8 @@ class Pace:
     def _sent_days(self, connection: Connection, now: float) -> tuple[int, int]:
         """On how many days before today anything was sent, and how much today. Days of UTC are near enough."""
         sent = schema.recipient
-        day = func.floor(sent.c.settled / DAY)
+        # Literal: as a parameter it would not be the same in both places for PostgreSQL.
+        day = func.floor(sent.c.settled / literal_column(f"{DAY}.0"))
         counted = connection.execute(
             select(day, func.count()).where(sent.c.state == "sent").group_by(day)
         ).all()

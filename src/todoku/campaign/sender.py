@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from todoku.campaign import campaigns, health, rows
+from todoku.campaign import campaigns, health, rows, sole
 from todoku.campaign.letters import letter_of
 from todoku.campaign.message import Letter
 from todoku.campaign.opened import Opened
@@ -89,6 +89,9 @@ class Sender:
 
     async def run(self, *, until_idle: bool = False) -> None:
         """`until_idle`: return when nothing is due any more, whenever the next is."""
+        release = await self._alone()
+        if release is None:
+            return
         await self._in_thread(self._begin)
         try:
             while not self._stopping.is_set():
@@ -98,7 +101,20 @@ class Sender:
                 await self._pause(wait)
         finally:
             await asyncio.gather(*(line.relay.quit() for line in self._lines if line.relay is not None))
+            await self._in_thread(release)
             self._thread.shutdown()
+
+    async def _alone(self) -> sole.Release | None:
+        """Waits until nobody else sends. None: told to stop meanwhile."""
+        said = False
+        while not self._stopping.is_set():
+            if release := await self._in_thread(lambda: sole.hold(self._opened.engine)):
+                return release
+            if not said:
+                log.warning("another process sends: this one waits until it has ended")
+            said = True
+            await self._pause(_IDLE)
+        return None
 
     def _begin(self) -> None:
         with self._opened.write() as connection:

@@ -10,7 +10,7 @@ import pytest
 from campaign_place import Clock, agree, settings, subscribe
 from sink import OK, Sink
 
-from todoku.campaign import campaigns, health, lists, sender
+from todoku.campaign import campaigns, health, lists, sender, sole
 from todoku.campaign.campaigns import Numbers
 from todoku.campaign.errors import NotSoError
 from todoku.campaign.opened import Opened
@@ -253,6 +253,30 @@ def test_who_unsubscribes_while_it_is_sent_gets_nothing_any_more(
     send(opened, sink, tmp_path)
     assert set(sink.counts) == {"p0@mailbox.example", "p2@mailbox.example"}
     assert numbers(opened).unsubscribed == 1
+
+
+def test_two_senders_do_not_send_at_the_same_time(opened: Opened, news: int, tmp_path: Path) -> None:
+    release = sole.hold(opened.engine)
+    assert release is not None
+    assert sole.hold(opened.engine) is None
+    started(opened, news, 1)
+    changed = settings(plan=WIDE)
+    here = Opened(opened.engine, opened.keys, changed, opened.clock)
+
+    async def run() -> None:
+        async with Sink() as sink:
+            waiting = Sender(here, sink.relay, Limits(changed, tmp_path / "limits.sqlite3"))
+            task = asyncio.create_task(waiting.run(until_idle=True))
+            await asyncio.sleep(0.3)
+            assert sink.taken == [] and not task.done()
+            waiting.stop()
+            await asyncio.wait_for(task, 10)
+
+    asyncio.run(run())
+    release()
+    again = sole.hold(opened.engine)
+    assert again is not None
+    again()
 
 
 def test_paused_and_cancelled(opened: Opened, news: int, tmp_path: Path) -> None:
