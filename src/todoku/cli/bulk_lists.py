@@ -148,12 +148,28 @@ def add_person(
 
 
 @person_app.command("show")
-def show_person(ctx: typer.Context, address: Address) -> None:
-    """Print, as JSON, everything that is kept of a person: for them, when they ask."""
+def show_person(ctx: typer.Context, address: Address, as_json: Json = False) -> None:
+    """Print everything that is kept of a person: for them, when they ask."""
     from todoku.campaign import persons
+    from todoku.cli.ledger_parts import moment
 
-    with opened(ctx, "showing a subscriber", as_json=True) as here:
-        print_json({"ok": True, **persons.export(here, address)})
+    with opened(ctx, "showing a subscriber", as_json=as_json) as here:
+        kept = persons.export(here, address)
+    if as_json:
+        print_json({"ok": True, **kept})
+        return
+    say(f"{kept['address']}  since {moment(kept['created'])}  language {kept['language']}")
+    if kept["blocked"]:
+        say(f"gets nothing: {kept['blocked']}")
+    for name, value in kept["attributes"].items():
+        say(f"{name} = {value}")
+    for each in kept["lists"]:
+        say(f"list {each['list']}: {each['state']} since {moment(each['since'])}")
+    for each in kept["consent"]:
+        say(f"{moment(each['time'])}  {each['list']}: {each['what']} ({each['source']}) {each['text']}")
+    for each in kept["messages"]:
+        later = f", later {each['later']}" if each["later"] else ""
+        say(f"campaign {each['campaign']}: {each['state']}{later}")
 
 
 @person_app.command("unsubscribe")

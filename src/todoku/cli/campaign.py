@@ -100,12 +100,17 @@ def preview(
         str | None,
         typer.Option("--for", metavar="ADDRESS", help="As this subscriber gets it; else the first one."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the message as one person gets it (.eml)."""
     from todoku.campaign import letters
 
-    with opened(ctx, "a preview", as_json=False) as here:
-        sys.stdout.buffer.write(letters.preview(here, name, to))
+    with opened(ctx, "a preview", as_json=as_json) as here:
+        raw = letters.preview(here, name, to)
+    if as_json:
+        print_json({"ok": True, "message": raw.decode("ascii")})
+    else:
+        sys.stdout.buffer.write(raw)
 
 
 @app.command("check")
