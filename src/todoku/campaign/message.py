@@ -21,6 +21,7 @@ from todoku.campaign.tokens import Keys, Link
 UNSUBSCRIBE, PREFERENCES, CONFIRM = "unsubscribe", "preferences", "confirm"  # what tokens are for
 _LINE = 76  # characters (RFC 2045 6.8)
 _OCTETS = _LINE // 4 * 3
+_READABLE = 200  # characters of a line of ASCII: a link is long, and may not be cut (SMTP takes 998)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def page(url: str, keys: Keys, link: Link, purpose: str) -> str:
 
 def _part(kind: str, text: str) -> bytes:
     octets = "\r\n".join(text.splitlines()).encode() + b"\r\n"
-    if octets.isascii() and b"\0" not in octets and all(len(line) <= _LINE for line in octets.split(b"\r\n")):
+    if octets.isascii() and b"\0" not in octets and max(map(len, octets.split(b"\r\n"))) <= _READABLE:
         head = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
         return head.encode() + octets
     encoded = b"".join(

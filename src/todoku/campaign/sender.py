@@ -205,7 +205,11 @@ class Sender:
         for error in carried:
             if error is not None:  # of the database: nothing goes on without it
                 raise error
-        if batch.refused:
+        if batch.refused and not batch.letter.bulk:
+            # Nobody starts those: they go on by themselves once the relay takes our mail again.
+            batch.hold_until = max(batch.hold_until, self._opened.clock() + AGAIN)
+            log.error("%s; tried again in %.0f s", batch.refused, AGAIN)
+        elif batch.refused:
             refused = batch.refused
             await self._in_thread(lambda: health.stop(self._opened, batch.campaign, batch.name, refused))
             log.error("the campaign %s has stopped: %s", batch.name, refused)
@@ -243,8 +247,10 @@ class Sender:
                 batch.refused = str(error)
             return self._later(job, error.reply, batch)
         except NotConnected as error:
+            # Without a connection nothing was tried: an evening without the relay uses up nobody's tries.
+            tried = line.relay is not None
             line.drop()
-            return await self._not_connected(line, job, batch, error)
+            return self._not_connected(line, job, batch, error, counts=tried)
         finally:
             self._pace.arrived(job.domain, words, self._opened.clock())
 
@@ -278,7 +284,9 @@ class Sender:
         wait = min(_AGAIN_AT_MOST, AGAIN * 2**job.attempts)
         return Result(job.id, "deferred", now, reply.code, reply.words, due=now + wait)
 
-    async def _not_connected(self, line: _Line, job: Leased, batch: _Batch, error: NotConnected) -> Result:
+    def _not_connected(
+        self, line: _Line, job: Leased, batch: _Batch, error: NotConnected, *, counts: bool
+    ) -> Result:
         """It may have been taken: with the same Message-ID the other side can tell."""
         wait = _BACKOFF[min(line.failures, len(_BACKOFF) - 1)]
         line.failures += 1
@@ -286,4 +294,5 @@ class Sender:
             log.warning("%s; tried again in %.0f s", error, wait)
         now = self._opened.clock()
         batch.hold_until = max(batch.hold_until, now + wait)
-        return Result(job.id, "deferred", now, None, str(error), due=now + max(wait, _UNANSWERED))
+        due = now + max(wait, _UNANSWERED)
+        return Result(job.id, "deferred", now, None, str(error), due=due, counts=counts)

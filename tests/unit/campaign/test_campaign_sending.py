@@ -10,7 +10,7 @@ import pytest
 from campaign_place import Clock, agree, settings, subscribe
 from sink import OK, Sink
 
-from todoku.campaign import campaigns, health, lists, sender, sole
+from todoku.campaign import campaigns, forms, health, lists, sender, sole
 from todoku.campaign.campaigns import Numbers
 from todoku.campaign.errors import NotSoError
 from todoku.campaign.opened import Opened
@@ -158,6 +158,19 @@ def test_a_relay_that_refuses_us_stops_the_campaign(opened: Opened, news: int, t
     assert numbers(opened).sent == 50
 
 
+def test_answers_to_a_form_go_on_by_themselves_once_the_relay_takes_us(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    with opened.read() as connection:
+        of = lists.find(connection, "news")
+    forms.ask(opened, of, forms.Asked("bob@mailbox.example", "en", "192.0.2.1", "/subscribe/news"))
+    send(opened, Sink(lambda stage, _: "535 not authorized" if stage == "mail" else OK), tmp_path)
+    sink = Sink()
+    send(opened, sink, tmp_path)
+    assert list(sink.counts) == ["bob@mailbox.example"]
+    assert b"/confirm/" in sink.raw[0] and b"List-Unsubscribe" not in sink.raw[0]
+
+
 def test_a_cut_connection_loses_nothing(opened: Opened, news: int, clock: Clock, tmp_path: Path) -> None:
     started(opened, news, 40)
     seen: list[str] = []
@@ -181,8 +194,12 @@ def test_a_cut_connection_loses_nothing(opened: Opened, news: int, clock: Clock,
 
 def test_nobody_is_there_and_nothing_is_lost(opened: Opened, news: int, clock: Clock, tmp_path: Path) -> None:
     started(opened, news, 10)
-    send(opened, Server("127.0.0.1", 1, None, None), tmp_path)
-    assert numbers(opened).sent == 0
+    for _ in range(2 * sender.TRIES):  # that uses up nobody's tries
+        send(opened, Server("127.0.0.1", 1, None, None), tmp_path)
+        clock.now += 400
+    assert (numbers(opened).sent, numbers(opened).left) == (0, 10)
+    send(opened, Sink(lambda stage, _: "451 later" if stage == "rcpt" else OK), tmp_path)
+    assert numbers(opened).left == 10
     clock.now += 400
     send(opened, Sink(), tmp_path)
     assert numbers(opened).sent == 10
