@@ -245,6 +245,22 @@ def test_a_test_message_goes_to_oneself(world: World) -> None:
     assert numbers("try") == {"ready": 1}
 
 
+@pytest.mark.slow  # the way to the postmaster's mailbox has tests of its own (test_alarms.py)
+def test_a_relay_that_refuses_us_stops_it_and_is_an_alarm(world: World) -> None:
+    provider = world.carol.partition("@")[2]
+    make(world, "refused", [f"refused.p{number}@{provider}" for number in range(30)])
+    said = "535 Authorization failed: Envelope From address news@hoge.example not authorized"
+    world.relay(reply={"stage": "mail", "text": said, "count": 10})
+    asked(world, "campaign", "start", "refused")
+    alarm = Path("/var/lib/todoku/alarms/campaign.json")
+    wait(lambda: alarm.exists() and "stopped:refused" in alarm.read_text(), "the alarm", 30)
+    assert "not authorized" in alarm.read_text()
+    world.relay(reset=True)
+    asked(world, "campaign", "start", "refused")
+    assert finished("refused", 60) == {"sent": 30}
+    wait(lambda: "stopped:refused" not in alarm.read_text(), "the end of the alarm", 30)
+
+
 @pytest.mark.slow  # fifty times until it runs again
 def test_killed_fifty_times_nobody_is_left_out(world: World) -> None:
     count, kills, chance = 6000, 50, random.Random(20261124)
