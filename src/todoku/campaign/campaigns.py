@@ -26,6 +26,7 @@ DRAFT, STARTED, PAUSED, STOPPED, CANCELLED, FINISHED = (
     "cancelled",
     "finished",
 )
+DESPITE = "started again despite: "  # begins the words of a campaign whose numbers somebody has looked at
 UNSETTLED = ("ready", "leased", "deferred")
 # sent: the relay took it. suppressed: it took it, and said that it sends it nowhere; or we knew.
 SETTLED = ("sent", "failed", "suppressed", "unsubscribed", "cancelled")
@@ -164,14 +165,23 @@ def start(opened: Opened, name: str, at: float | None = None) -> None:
     if at is not None and at < now - 60:
         raise NotSoError("that time is over")
     starts = now if at is None else at
-    _change(
-        opened, name, (DRAFT, PAUSED, STOPPED), state=STARTED, starts=starts, words=None, what="be started"
-    )
+    with opened.write() as connection:
+        found = _checked(connection, name, (DRAFT, PAUSED, STOPPED), "be started")
+        words = DESPITE + str(found.words).removeprefix(DESPITE) if found.state == STOPPED else found.words
+        connection.execute(
+            update(schema.campaign)
+            .where(schema.campaign.c.id == found.id)
+            .values(state=STARTED, starts=starts, words=words)
+        )
 
 
 def pause(opened: Opened, name: str) -> None:
     """What is on its way to the relay still goes. Raises CampaignError."""
-    _change(opened, name, (STARTED,), state=PAUSED, what="be paused")
+    with opened.write() as connection:
+        found = _checked(connection, name, (STARTED,), "be paused")
+        connection.execute(
+            update(schema.campaign).where(schema.campaign.c.id == found.id).values(state=PAUSED)
+        )
 
 
 def cancel(opened: Opened, name: str) -> None:
@@ -193,12 +203,6 @@ def stop(connection: Connection, campaign: int, words: str) -> None:
     connection.execute(update(schema.campaign).where(here).values(state=STOPPED, words=words))
 
 
-def _change(opened: Opened, name: str, before: tuple[str, ...], *, what: str, **changed: Any) -> None:
-    with opened.write() as connection:
-        found = _checked(connection, name, before, what)
-        connection.execute(update(schema.campaign).where(schema.campaign.c.id == found.id).values(**changed))
-
-
 def _checked(connection: Connection, name: str, before: tuple[str, ...], what: str) -> Row[Any]:
     found = find(connection, name)
     if found.kind != "bulk" or found.state not in before:
@@ -212,19 +216,33 @@ def numbers(connection: Connection, campaign: int) -> Numbers:
         select(got.c.state, func.count()).where(got.c.campaign == campaign).group_by(got.c.state)
     )
     counts: dict[str, int] = {row[0]: row[1] for row in by_state}
-    later = connection.execute(
+    later = heard(connection, campaign)
+    return Numbers(
+        total=sum(counts.values()),
+        **{state: counts.get(state, 0) for state in (*UNSETTLED, *SETTLED)},
+        bounced=later.get("bounced", 0),
+        complained=later.get("complained", 0),
+        unsubscribed_later=later.get("unsubscribed", 0),
+    )
+
+
+def heard(connection: Connection, campaign: int) -> dict[str, int]:
+    """What was heard of messages after they were sent."""
+    got = schema.recipient
+    counted = connection.execute(
         select(got.c.later, func.count())
         .where(got.c.campaign == campaign, got.c.later.is_not(None))
         .group_by(got.c.later)
     )
-    heard: dict[str, int] = {row[0]: row[1] for row in later}
-    return Numbers(
-        total=sum(counts.values()),
-        **{state: counts.get(state, 0) for state in (*UNSETTLED, *SETTLED)},
-        bounced=heard.get("bounced", 0),
-        complained=heard.get("complained", 0),
-        unsubscribed_later=heard.get("unsubscribed", 0),
-    )
+    return {row[0]: row[1] for row in counted}
+
+
+def rate(connection: Connection, campaign: int, now: float, seconds: float = 60.0) -> float:
+    """How many a second the relay took lately."""
+    got = schema.recipient
+    done = (got.c.state == "sent") & (got.c.settled > now - seconds) & (got.c.campaign == campaign)
+    count, first = connection.execute(select(func.count(), func.min(got.c.settled)).where(done)).one()
+    return count / max(1.0, now - first) if count else 0.0
 
 
 def overview(opened: Opened) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from todoku.campaign.tokens import Keys, Link
 UNSUBSCRIBE, PREFERENCES, CONFIRM = "unsubscribe", "preferences", "confirm"  # what tokens are for
 _LINE = 76  # characters (RFC 2045 6.8)
 _OCTETS = _LINE // 4 * 3
+_READABLE = 200  # characters of a line of ASCII: a link is long, and may not be cut (SMTP takes 998)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,18 @@ class Letter:
             "confirm": page(self.url, self.keys, link, CONFIRM),
         }
 
+    def shows_link(self, person: Person) -> bool:
+        """Whether people see in each part how to unsubscribe. Raises TemplateFault."""
+        values = self.values(person)
+        filled = self.templates.fill(values, person.variant)
+        links = (values["unsubscribe"], values["preferences"])
+        parts = [filled.text] if filled.html is None else [filled.text, filled.html]
+        return all(any(link in part for link in links) for part in parts)
+
     def message_id(self, person: Person) -> str:
         """The same for the same row, however often it is tried."""
-        digest = self.keys.digest(
-            "message", str(self.campaign), str(person.recipient), str(person.subscriber)
-        )
-        return f"<{digest[:40]}@{self.sender.rpartition('@')[2]}>"
+        domain = self.sender.rpartition("@")[2]
+        return f"<{message_id(self.keys, self.campaign, person.recipient, person.subscriber)}@{domain}>"
 
     def write(self, person: Person, now: float) -> bytes:
         """With CRLF, and without the dot that ends it. Raises TemplateFault."""
@@ -143,6 +150,11 @@ class Letter:
         )
 
 
+def message_id(keys: Keys, campaign: int, recipient: int, subscriber: int) -> str:
+    """The part before the @."""
+    return keys.digest("message", str(campaign), str(recipient), str(subscriber))[:40]
+
+
 def page(url: str, keys: Keys, link: Link, purpose: str) -> str:
     """The address of a page that knows whom it is for."""
     return f"{url}/{purpose}/{keys.token(link, purpose)}"
@@ -150,7 +162,7 @@ def page(url: str, keys: Keys, link: Link, purpose: str) -> str:
 
 def _part(kind: str, text: str) -> bytes:
     octets = "\r\n".join(text.splitlines()).encode() + b"\r\n"
-    if octets.isascii() and b"\0" not in octets and all(len(line) <= _LINE for line in octets.split(b"\r\n")):
+    if octets.isascii() and b"\0" not in octets and max(map(len, octets.split(b"\r\n"))) <= _READABLE:
         head = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
         return head.encode() + octets
     encoded = b"".join(

@@ -16,7 +16,9 @@ from todoku.cli import (
     account_setup,
     alias,
     backup,
+    bulk_lists,
     ca,
+    campaign,
     certificate,
     check,
     container,
@@ -80,6 +82,9 @@ app.command("trace")(journey.trace)
 app.command("queue")(journey.queue)
 app.command("stats")(journey.stats)
 app.add_typer(suppression.app, name="suppression")
+app.add_typer(bulk_lists.app, name="list")
+app.add_typer(bulk_lists.person_app, name="subscriber")
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(dns.app, name="dns")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(credential.app, name="credential")

@@ -41,9 +41,9 @@ def name_process() -> None:
         Path("/proc/self/comm").write_text(NAME)
 
 
-def import_everything() -> None:
-    """All that may be imported later on."""
-    for name in _LAZY:
+def import_everything(more: Iterable[str] = ()) -> None:
+    """All that may be imported later on; `more` by who has more than the agent."""
+    for name in (*_LAZY, *more):
         with suppress(ImportError):
             package = importlib.import_module(name)
             path = getattr(package, "__path__", ())

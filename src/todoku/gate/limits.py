@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from todoku.gate.decision import HoldBack, Refuse, Verdict
@@ -89,6 +89,15 @@ class Reached:
         return f"{self.most:,} {self.what} {_NAMES[self.window]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """How many may be sent now; if that is not all that was asked, from when on there may be more, and why."""
+
+    count: int
+    until: int = 0  # seconds since 1970
+    words: str = ""
+
+
 Tell = Callable[[Reached], None]
 
 
@@ -118,6 +127,10 @@ class Limits:
         self._said: dict[tuple[str, str, int, bool], int] = {}
         self._at_once = 0
 
+    def open(self) -> None:
+        """At once, for a process that will not be allowed to open the file later. sqlite3.Error."""
+        self._open()
+
     def spend_at_once(
         self, spender: Spender, recipients: Sequence[str], size: int, now: float, tell: Tell = lambda _: None
     ) -> Verdict | None:
@@ -144,6 +157,44 @@ class Limits:
         opened = self._open()
         self._at_once = 0
         return self._spend(opened.patient, spender, recipients, size, now, tell)
+
+    def grant(self, asked: int, now: float) -> Granted:
+        """Counts as many of `asked` emails as the relay's plan has left for bulk mail: what the gate counts of it and
+        what is counted here are one. Waits as `spend` does; Busy, sqlite3.Error."""
+        second = int(now)
+        connection = self._open().patient
+        _begin(connection)
+        try:
+            limits = self._plan_limits(asked, reserves=True)
+            spent = _used(connection, limits, second)
+            used, tightest = min(zip(spent, limits, strict=True), key=lambda each: each[1].free - each[0])
+            room = tightest.free - used
+            count = max(0, min(asked, room))
+            _count(connection, self._plan_limits(count, reserves=True), second)
+            until = 0
+            if count < asked:
+                one = replace(tightest, asked=1)
+                until = _passes(connection, one, used + count, second) if tightest.free else second + DAY
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return Granted(
+            count, until, f"the plan of the relay has {tightest.free:,} emails {_NAMES[tightest.window]}"
+        )
+
+    def give_back(self, count: int, now: float) -> None:
+        """What was granted and is not sent. Busy, sqlite3.Error."""
+        connection = self._open().patient
+        _begin(connection)
+        try:
+            _count(connection, self._plan_limits(-count, reserves=True), int(now))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def _spend(
         self,

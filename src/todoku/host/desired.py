@@ -16,6 +16,7 @@ from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
 from todoku.host import (
     agent,
+    campaign,
     certificates,
     clamav,
     daily_check,
@@ -126,6 +127,7 @@ def resources(
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
         *page.resources(settings, facts, program),
+        *campaign.resources(settings, facts, program),
     ]
 
 

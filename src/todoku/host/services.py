@@ -55,74 +55,28 @@ DOVECOT = Daemon(
     ports=(993,),
     log="/var/log/dovecot.log",
 )
-GATE = Daemon(
-    name="todoku-gate",
-    process="todoku-gate",
-    pid_file="/var/lib/todoku/gate/pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/gate/pid"),
-        *("--name", "todoku-gate", "--retry", "30"),
-    ),
-    ports=(),  # a unix socket: it writes its pid file once it listens there
-    log="",
-    reloads=True,
-)
-AGENT = Daemon(
-    name="todoku-agent",
-    process="todoku-agent",
-    pid_file="/var/lib/todoku/ledger/pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/ledger/pid"),
-        *("--name", "todoku-agent", "--retry", "30"),
-    ),
-    ports=(),
-    log="",
-)
-PAGE = Daemon(
-    name="todoku-web",
-    process="todoku-web",
-    pid_file="/var/lib/todoku/protect/web.pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/protect/web.pid"),
-        *("--name", "todoku-web", "--retry", "30"),
-    ),
-    ports=(443,),  # or what `protect.page_port` says
-    log="",
-)
-RELAY_WATCH = Daemon(
-    name="todoku-relay",
-    process="todoku-relay",
-    pid_file="/var/lib/todoku/relay/pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/relay/pid"),
-        *("--name", "todoku-relay", "--retry", "30"),
-    ),
-    ports=(),
-    log="",
-)
-DAILY_CHECK = Daemon(
-    name="todoku-check",
-    process="todoku-check",
-    pid_file="/var/lib/todoku/check/pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/check/pid"),
-        *("--name", "todoku-check", "--retry", "30"),
-    ),
-    ports=(),
-    log="",
-)
 
-CERTIFICATES = Daemon(
-    name="todoku-certificates",
-    process="todoku-renew",
-    pid_file="/var/lib/todoku/certificates/pid",
-    stop=(
-        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", "/var/lib/todoku/certificates/pid"),
-        *("--name", "todoku-renew", "--retry", "30"),
-    ),
-    ports=(),
-    log="",
-)
+
+def _own(
+    name: str, pid_file: str, *, process: str = "", ends_within: int = 30, reloads: bool = False
+) -> Daemon:
+    """One of Todoku's own: it writes its pid file once it works. `ends_within` is in seconds."""
+    process = process or name
+    stop = (
+        *("start-stop-daemon", "--stop", "--quiet", "--pidfile", pid_file),
+        *("--name", process, "--retry", str(ends_within)),
+    )
+    return Daemon(name=name, process=process, pid_file=pid_file, stop=stop, ports=(), log="", reloads=reloads)
+
+
+GATE = _own("todoku-gate", "/var/lib/todoku/gate/pid", reloads=True)
+AGENT = _own("todoku-agent", "/var/lib/todoku/ledger/pid")
+RELAY_WATCH = _own("todoku-relay", "/var/lib/todoku/relay/pid")
+DAILY_CHECK = _own("todoku-check", "/var/lib/todoku/check/pid")
+CERTIFICATES = _own("todoku-certificates", "/var/lib/todoku/certificates/pid", process="todoku-renew")
+PAGE = _own("todoku-web", "/var/lib/todoku/protect/web.pid")
+CAMPAIGN = _own("todoku-campaign", "/run/todoku/campaign.pid", ends_within=60)
+PAGES = _own("todoku-pages", "/run/todoku/pages.pid")
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,12 @@ class Campaign(Frozen):
         description="Where the world finds the pages on which people subscribe and unsubscribe: https only.",
         examples=["https://news.hoge.example"],
     )
+    pages_port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        8025,
+        description="Where on this machine (127.0.0.1, plain HTTP) the pages are served: your web server passes url "
+        "on to it.",
+        examples=[8025],
+    )
     connections: Annotated[int, Field(ge=1, le=50)] = Field(
         5,
         description="How many connections to the relay are kept open while a campaign is sent.",

@@ -136,6 +136,8 @@ Index(
 )
 _sent = recipient.c.state == "sent"
 Index("recipient_sent", recipient.c.settled, sqlite_where=_sent, postgresql_where=_sent)
+_heard = recipient.c.later.is_not(None)
+Index("recipient_later", recipient.c.campaign, sqlite_where=_heard, postgresql_where=_heard)
 
 attempt = Table(
     "attempt",

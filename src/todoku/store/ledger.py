@@ -81,7 +81,7 @@ def _user(owner: str) -> str:
 
 
 @contextmanager
-def _as_owner_of(folder: Path) -> Iterator[None]:
+def as_owner_of(folder: Path) -> Iterator[None]:
     """Root opens and makes files here with the rights of the folder's owner, and for that owner.
 
     The folder is the agent's, which reads what strangers write: a link that it might be made to put there must not
@@ -135,7 +135,7 @@ def migrate(place: Place = Place()) -> None:
 def _make_file(place: Place, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _as_owner_of(file.parent):
+        with as_owner_of(file.parent):
             # The journals beside it (-wal, -shm) get the mode and the owner of the file itself.
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
@@ -144,7 +144,7 @@ def _make_file(place: Place, file: Path) -> None:
 
 def _keep_a_copy(place: Place, file: Path, current: str) -> None:
     try:
-        with _as_owner_of(file.parent):
+        with as_owner_of(file.parent):
             keep_a_copy(file, current)
     except (sqlite3.Error, OSError) as error:
         raise Unusable(
@@ -245,7 +245,7 @@ def _engine(place: Place) -> Engine:
 
 
 def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-    with _as_owner_of(Path(arguments[0]).parent):
+    with as_owner_of(Path(arguments[0]).parent):
         opened = dialect.connect(*arguments, **options)
         opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):

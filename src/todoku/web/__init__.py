@@ -1,5 +1,5 @@
-"""The page that recipients of protected attachments open: the one thing besides port 25 that the world may reach.
+"""Pages that people open: the ones of the mail system that the world may reach, besides port 25.
 
-A process and a user of its own. It reads what the gate put on the shelf (`protect.shelf`), notes what happens, removes
-what is over, and knows nothing else of the mail system.
+Where recipients of protected attachments fetch them, and where people subscribe and unsubscribe: each a process and a
+user of its own, which knows as little as possible of the rest of the mail system.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from todoku.campaign import lists
 from todoku.campaign.lists import Evidence, Membership
 from todoku.campaign.opened import Opened
@@ -36,13 +38,19 @@ def subscribe(
     opened: Opened, list_id: int, address: str, evidence: str = "the form of 2026", **attributes: str
 ) -> int:
     with opened.write() as connection:
-        number = lists.put_subscriber(connection, address, attributes, "ja", opened.clock())
-        lists.set_membership(
-            connection,
-            list_id,
-            number,
-            Membership.CONFIRMED,
-            Evidence("imported", "test", evidence),
-            opened.clock(),
-        )
+        return agree(opened, connection, list_id, address, evidence, **attributes)
+
+
+def agree(
+    opened: Opened,
+    connection: Connection,
+    list_id: int,
+    address: str,
+    evidence: str = "the form of 2026",
+    **attributes: str,
+) -> int:
+    now = opened.clock()
+    number = lists.put_subscriber(connection, address, attributes, "ja", now)
+    said = Evidence("imported", "test", evidence)
+    lists.set_membership(connection, list_id, number, Membership.CONFIRMED, said, now)
     return number

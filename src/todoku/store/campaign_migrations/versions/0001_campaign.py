@@ -117,6 +117,8 @@ def _campaigns() -> None:
     )
     sent = sa.text("state = 'sent'")
     op.create_index("recipient_sent", "recipient", ["settled"], sqlite_where=sent, postgresql_where=sent)
+    heard = sa.text("later IS NOT NULL")
+    op.create_index("recipient_later", "recipient", ["campaign"], sqlite_where=heard, postgresql_where=heard)
     op.create_table(
         "attempt",
         sa.Column("id", _NUMBER, primary_key=True),

@@ -1,0 +1,103 @@
+"""Somebody has filled in the form of a list: they get a message with a link, and are on the list once they used it.
+
+That message is a row like every other, of a campaign of its own that each list has: it survives crashes, keeps the
+pace, and is tried again. An address gets no more than one in an hour, so that nobody can be bothered by others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from todoku.campaign import campaigns, lists
+from todoku.campaign.lists import Evidence, Membership
+from todoku.campaign.opened import Opened, inserted
+from todoku.store import campaign_schema as schema
+
+AGAIN = 3600.0  # seconds until an address is written to again
+_SUBJECT = "{{ list_title }}: {% if language == 'ja' %}申し込みの確認{% else %}please confirm{% endif %}"
+_TEXT = """\
+{% if language == 'ja' -%}
+{{ address }} の「{{ list_title }}」への申し込みを受け付けました。
+次のリンクを開いて確認してください。
+
+{{ confirm }}
+
+お心当たりがない場合は、このメールを無視してください。今後メールが届くことはありません。
+{%- else -%}
+Somebody, probably you, has asked us to send {{ list_title }} to {{ address }}.
+To confirm, open this link:
+
+{{ confirm }}
+
+If it was not you, ignore this message, and you will get no more from us.
+{%- endif %}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was filled in, and from where."""
+
+    address: str
+    language: str
+    client: str
+    path: str
+
+
+def ask(opened: Opened, list_: Any, asked: Asked) -> None:
+    """`list_` is its row. Nobody is told whether the address was known. Raises NotSoError for what is no address."""
+    address = lists.check_address(asked.address)
+    now = opened.clock()
+    with opened.write() as connection:
+        known = lists.subscriber(connection, address)
+        if known is not None and known.blocked == "complained":
+            return  # they said that they want none; who has changed their mind writes to the postmaster
+        number = lists.put_subscriber(connection, address, {}, asked.language, now)
+        held = lists.membership(connection, list_.id, number)
+        if held is not None and held.state == Membership.CONFIRMED:
+            return
+        _no_longer_forgotten(opened, connection, address)
+        evidence = Evidence("asked", f"{asked.path} from {asked.client}", list_.consent_text)
+        if not list_.double_opt_in:
+            lists.set_membership(connection, list_.id, number, Membership.CONFIRMED, evidence, now)
+            return
+        if held is None:
+            lists.set_membership(connection, list_.id, number, Membership.UNCONFIRMED, evidence, now)
+        _write_to(connection, _campaign(connection, list_, now), number, now)
+
+
+def _no_longer_forgotten(opened: Opened, connection: Connection, address: str) -> None:
+    digest = opened.keys.digest("forgotten", address)
+    connection.execute(delete(schema.forgotten).where(schema.forgotten.c.digest == digest))
+
+
+def _campaign(connection: Connection, list_: Any, now: float) -> int:
+    table = schema.campaign
+    name = f"{list_.name}:confirm"  # no name that people can give
+    found = connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
+    if found is not None:
+        return int(found)
+    row = {
+        "name": name,
+        "list": list_.id,
+        "kind": "confirmation",
+        "segment": "",
+        "subject": _SUBJECT,
+        "text": _TEXT,
+    }
+    return inserted(connection, table, {**row, "state": campaigns.STARTED, "created": now, "starts": now})
+
+
+def _write_to(connection: Connection, campaign: int, subscriber: int, now: float) -> None:
+    got = schema.recipient
+    here = (got.c.campaign == campaign) & (got.c.subscriber == subscriber)
+    row = connection.execute(select(got).where(here)).first()
+    new = {"state": "ready", "due": now, "attempts": 0, "settled": None, "code": None, "words": None}
+    if row is None:
+        key = {"campaign": campaign, "subscriber": subscriber, "variant": "a"}
+        connection.execute(insert(got), {**key, **new})
+    elif row.state in campaigns.SETTLED and (row.settled is None or row.settled < now - AGAIN):
+        connection.execute(update(got).where(here).values(**new))

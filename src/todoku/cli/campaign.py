@@ -1,0 +1,329 @@
+"""`todoku campaign`: one message to many."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from todoku.cli.bulk_parts import CampaignName, opened
+from todoku.cli.context import FAILED, USAGE, print_json
+from todoku.cli.people import Json, note, refuse, say
+
+if TYPE_CHECKING:
+    from todoku.campaign.opened import Opened
+    from todoku.check.finding import Finding
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Campaigns: one message to many.")
+_LOOKED_AT = 20  # recipients whose messages are looked at before anything is sent
+_LARGEST = 2_000_000  # bytes: what the relay counts as one email
+_POSTFIX = ("127.0.0.1", 10027)  # for this machine's own mail (master.cf)
+
+
+@app.command("create")
+def create(
+    ctx: typer.Context,
+    name: CampaignName,
+    list_name: Annotated[str, typer.Option("--list", help="The list that it goes to.")],
+    subject: Annotated[str, typer.Option("--subject", help="The subject.")],
+    text: Annotated[Path, typer.Option("--text", help="The file with the text.")],
+    html: Annotated[Path | None, typer.Option("--html", help="The file with the HTML.")] = None,
+    mjml: Annotated[Path | None, typer.Option("--mjml", help="The file with MJML, instead of HTML.")] = None,
+    subject_b: Annotated[
+        str | None, typer.Option("--subject-b", help="Another subject, which half of the people get.")
+    ] = None,
+    segment: Annotated[
+        str, typer.Option("--segment", help='Only these: "city = Tokyo and plan != free".')
+    ] = "",
+    not_of: Annotated[
+        str | None,
+        typer.Option("--not-of", metavar="CAMPAIGN", help="Only those who have no row in that one."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", help="Why it goes to people of whom no consent is known. It is kept."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a campaign; nothing is sent yet. In the files {{ name }} is an attribute of the person, {{ unsubscribe }}
+    the address at which they unsubscribe. There are no attachments: put the file on a page, and write its address."""
+    from todoku.campaign import campaigns
+    from todoku.campaign.template import Source, html_of_mjml
+
+    if html is not None and mjml is not None:
+        refuse("--html and --mjml: one of the two", USAGE, as_json=as_json)
+    with opened(ctx, "making a campaign", as_json=as_json) as here:
+        page = (
+            _read(html, as_json=as_json)
+            if html
+            else html_of_mjml(_read(mjml, as_json=as_json))
+            if mjml
+            else None
+        )
+        source = Source(subject, _read(text, as_json=as_json), page, subject_b)
+        campaigns.create(here, name, list_name, source, segment=segment, reason=reason, not_of=not_of)
+        total = _numbers(here, name)["total"]
+    if as_json:
+        print_json({"ok": True, "campaign": name, "recipients": total})
+    else:
+        say(f"The campaign {name} has {total:,} recipients. Look at it with `todoku campaign check {name}`.")
+
+
+@app.command("list")
+def list_campaigns(ctx: typer.Context, as_json: Json = False) -> None:
+    """Show the campaigns, and what became of them."""
+    from todoku.campaign import campaigns
+
+    with opened(ctx, "showing the campaigns", as_json=as_json) as here:
+        found = campaigns.overview(here)
+    if as_json:
+        print_json({"ok": True, "campaigns": found})
+        return
+    if not found:
+        say("There are no campaigns yet: `todoku campaign create` makes one.")
+    for each in found:
+        counts = ", ".join(f"{count:,} {what}" for what, count in each["numbers"].items() if count)
+        words = f" ({each['words']})" if each["words"] else ""
+        say(f"{each['name']}  {each['state']}{words}  {counts or 'no recipients'}")
+
+
+@app.command("preview")
+def preview(
+    ctx: typer.Context,
+    name: CampaignName,
+    to: Annotated[
+        str | None,
+        typer.Option("--for", metavar="ADDRESS", help="As this subscriber gets it; else the first one."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the message as one person gets it (.eml)."""
+    from todoku.campaign import letters
+
+    with opened(ctx, "a preview", as_json=as_json) as here:
+        raw = letters.preview(here, name, to)
+    if as_json:
+        print_json({"ok": True, "message": raw.decode("ascii")})
+    else:
+        sys.stdout.buffer.write(raw)
+
+
+@app.command("check")
+def check(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None:
+    """Look at the messages as large providers do, before anybody gets one."""
+    with opened(ctx, "looking at a campaign", as_json=as_json) as here:
+        findings, faults = _look(here, name)
+    if as_json:
+        print_json({"ok": not faults, "faults": faults, "findings": [each.as_json() for each in findings]})
+    else:
+        for each in findings:
+            say(f"{each.verdict.value}: {each.rule}: {each.seen}. {each.advice}")
+        for fault in faults:
+            say(f"fail: {fault}")
+        if not faults:
+            say("Nothing speaks against sending it.")
+    raise typer.Exit(FAILED if faults else 0)
+
+
+@app.command("test")
+def test(
+    ctx: typer.Context,
+    name: CampaignName,
+    to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Your own address.")],
+    like: Annotated[
+        str | None,
+        typer.Option("--for", metavar="ADDRESS", help="As this subscriber gets it; else the first one."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send the message to yourself, as one person gets it. Its links lead nowhere, and nothing is counted."""
+    import smtplib
+
+    from todoku.campaign import letters, lists
+
+    with opened(ctx, "a test", as_json=as_json) as here:
+        to = lists.check_address(to)
+        content = letters.preview(here, name, like)
+        try:
+            with smtplib.SMTP(*_POSTFIX, local_hostname="localhost", timeout=60) as smtp:
+                smtp.sendmail(here.wanted.envelope_sender, [to], content)
+        except (smtplib.SMTPException, OSError) as error:
+            refuse(f"the test could not be sent: {error}", FAILED, as_json=as_json)
+    if as_json:
+        print_json({"ok": True, "to": to})
+    else:
+        say(f"Sent to {to}. `todoku trace {to}` says what became of it.")
+
+
+@app.command("start")
+def start(
+    ctx: typer.Context,
+    name: CampaignName,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help='When to begin, as "2026-12-01 09:00".')
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send it, or go on with one that is paused or has stopped itself; it is looked at before."""
+    from todoku.campaign import campaigns
+
+    with opened(ctx, "starting a campaign", as_json=as_json) as here:
+        when = None if at is None else _moment(at, here.wanted.time_zone, as_json=as_json)
+        findings, faults = _look(here, name)
+        if faults:
+            refuse("It is not sent:\n" + "\n".join(faults), FAILED, as_json=as_json)
+        left = _numbers(here, name)["ready"] + _numbers(here, name)["deferred"]
+        if not as_json:
+            _tell_how_long(here, left)
+        if not yes and not as_json and not typer.confirm(f"Send {name} to {left:,} people?"):
+            refuse("Nothing was sent.", FAILED, as_json=as_json)
+        campaigns.start(here, name, when)
+    if as_json:
+        print_json({"ok": True, "recipients": left, "warnings": [each.as_json() for each in findings]})
+    else:
+        say(f"The campaign {name} is started. `todoku campaign progress {name}` shows how far it is.")
+
+
+@app.command("pause")
+def pause(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None:
+    """Stop sending for now; `start` goes on."""
+    from todoku.campaign import campaigns
+
+    with opened(ctx, "pausing a campaign", as_json=as_json) as here:
+        campaigns.pause(here, name)
+    print_json({"ok": True}) if as_json else say(f"The campaign {name} is paused.")
+
+
+@app.command("cancel")
+def cancel(
+    ctx: typer.Context,
+    name: CampaignName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop sending for good."""
+    from todoku.campaign import campaigns
+
+    with opened(ctx, "cancelling a campaign", as_json=as_json) as here:
+        left = _numbers(here, name)["ready"]
+        if not yes and not as_json and not typer.confirm(f"{left:,} people will not get it. Cancel {name}?"):
+            refuse("Nothing was changed.", FAILED, as_json=as_json)
+        campaigns.cancel(here, name)
+    print_json({"ok": True}) if as_json else say(f"The campaign {name} is cancelled.")
+
+
+@app.command("progress")
+def progress(
+    ctx: typer.Context,
+    name: CampaignName,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Until it is finished; Ctrl-C ends the looking only.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how far it is, how fast it goes, and when it will be done at that pace."""
+    from todoku.campaign import campaigns
+
+    with opened(ctx, "the progress of a campaign", as_json=as_json) as here:
+        while True:
+            with here.read() as connection:
+                found = campaigns.find(connection, name)
+                counts = campaigns.numbers(connection, found.id)
+                rate = campaigns.rate(connection, found.id, here.clock())
+            ends = here.clock() + counts.left / rate if rate and counts.left else None
+            if as_json:
+                shown = {"state": found.state, "words": found.words, "per_second": rate, "ends": ends}
+                print_json({"ok": True, **shown, "numbers": counts.as_json()})
+            else:
+                _show_progress(found, counts.as_json(), counts.left, rate, ends)
+            if not follow or found.state != campaigns.STARTED:
+                return
+            time.sleep(1)
+
+
+def _show_progress(found: Any, counts: dict[str, int], left: int, rate: float, ends: float | None) -> None:
+    from todoku.cli.ledger_parts import moment
+
+    said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count and what != "total")
+    pace = f"  {rate:.1f} a second" if rate else ""
+    end = f", done at {moment(ends)}" if ends else ""
+    words = f" ({found.words})" if found.words else ""
+    say(
+        f"{found.name}  {found.state}{words}  {counts['total'] - left:,} of {counts['total']:,}: {said}{pace}{end}"
+    )
+
+
+def _look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
+    """What a provider would say of the first messages: what is not right, and what forbids sending."""
+    from todoku.campaign import campaigns, letters
+    from todoku.campaign.template import TemplateFault
+    from todoku.check import message as judge
+    from todoku.check.finding import Verdict
+
+    with here.read() as connection:
+        campaign = campaigns.find(connection, name)
+    letter = letters.letter_of(here, campaign)
+    found: dict[str, Finding] = {}
+    faults: dict[str, None] = {}
+    some = letters.people(here, name, _LOOKED_AT)
+    if not some:
+        return [], [f"the campaign {name} has no recipients"]
+    for person in some:
+        try:
+            raw = letter.write(person, here.clock())
+        except TemplateFault as error:
+            faults[f"{person.address}: {error}"] = None
+            continue
+        if len(raw) > min(_LARGEST, here.settings.relay.plan.message_size):
+            faults[f"it has {len(raw):,} bytes: at most {_LARGEST:,} can be sent. Link what is large"] = None
+        if not letter.shows_link(person):
+            faults["neither {{ unsubscribe }} nor {{ preferences }} is in the text, or in the HTML"] = None
+        for finding in judge.look(raw, datetime.fromtimestamp(here.clock(), UTC), is_bulk=True):
+            if finding.verdict is Verdict.FAIL:
+                faults[f"{finding.rule}: {finding.seen}. {finding.advice}"] = None
+            elif finding.verdict is not Verdict.PASS:
+                found.setdefault(finding.rule, finding)
+    return list(found.values()), list(faults)
+
+
+def _tell_how_long(here: Opened, left: int) -> None:
+    plan, share = here.settings.relay.plan, 100 - here.settings.gate.reserved_share
+    days = left / max(1, plan.per_day * share // 100)
+    if days > 1:
+        note(
+            f"the relay's plan lets {plan.per_day * share // 100:,} of them go in 24 hours: it takes {days:.0f} days"
+        )
+    if left > plan.per_month * share // 100:
+        note(f"and {plan.per_month * share // 100:,} in 31 days (relay.plan.per_month)")
+
+
+def _numbers(here: Opened, name: str) -> dict[str, int]:
+    from todoku.campaign import campaigns
+
+    with here.read() as connection:
+        return campaigns.numbers(connection, campaigns.find(connection, name).id).as_json()
+
+
+def _read(path: Path | None, *, as_json: bool) -> str:
+    assert path is not None, "asked for before"  # noqa: S101
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        refuse(f"{path} cannot be read: {error.strerror}", USAGE, as_json=as_json)
+    except UnicodeDecodeError:
+        refuse(f"{path} is not UTF-8: save it as that", USAGE, as_json=as_json)
+
+
+def _moment(text: str, zone: str, *, as_json: bool) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=ZoneInfo(zone)).timestamp()
+    except ValueError:
+        refuse(
+            f'"{text}" is no time: write it as "2026-12-01 09:00" (time zone {zone})', USAGE, as_json=as_json
+        )

@@ -1,0 +1,229 @@
+"""Bulk mail as services of their own: its user, its folder, database and key, what sends, and the pages.
+
+Only with [campaign] in the settings. What sends is started as root, reads the relay's password and opens the gate's
+counters, and sends in a process that has given its rights up; the pages have neither.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from todoku.campaign import tokens
+from todoku.campaign.opened import KEY
+from todoku.host import agent, gate, managers, own_services
+from todoku.host.client import Host
+from todoku.host.facts import Facts
+from todoku.host.files import Directory, File
+from todoku.host.rendered import RenderedFile
+from todoku.host.resource import HostResource
+from todoku.host.services import CAMPAIGN, PAGES, Daemon, Service
+from todoku.host.users import Group, User
+from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, Resource
+from todoku.settings import Settings
+from todoku.store import StoreError, ledger
+from todoku.store import campaign as store
+
+USER = store.OWNER
+STATE = str(store.FOLDER)
+SCHEMA_ID = "campaign:schema"
+KEY_ID = "campaign:key"
+_CODE = ("campaign", "delivery", "gate", "settings", "store")
+
+_UNIT = """\
+# Written by Todoku. Changes made here are replaced.
+[Unit]
+Description=Todoku: {description}
+After=network-online.target postgresql.service
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={command}
+Restart=always
+RestartSec=5
+TimeoutStopSec=90
+KillMode=mixed
+UMask=0077
+MemoryMax=1G
+# Gives its rights up itself.
+User=root
+ReadWritePaths={folders}
+ProtectHome={home}
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH
+AmbientCapabilities=
+{confined}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignSchema(HostResource["str | None"]):
+    """The database exists, with the schema of this version."""
+
+    place: store.Place
+
+    @property
+    def id(self) -> str:
+        return SCHEMA_ID
+
+    def look(self, client: Host) -> str | None:  # noqa: ARG002
+        try:
+            return store.current_revision(self.place)
+        except StoreError as error:
+            raise LookFailed(str(error)) from error
+
+    def differ(self, seen: str | None) -> Change | None:
+        wanted = store.wanted_revision()
+        if seen == wanted:
+            return None
+        if seen is None:
+            return Change(Action.CREATE, f"make the database of bulk mail (schema {wanted})")
+        summary = f"migrate the database of bulk mail from schema {seen} to {wanted}, keeping what is in it"
+        return Change(Action.UPDATE, summary)
+
+    def change(self, change: Change, client: Host) -> None:  # noqa: ARG002
+        try:
+            store.migrate(self.place)
+        except StoreError as error:
+            raise ChangeFailed(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkKey(HostResource[bool]):
+    """The key with which the links in messages are sealed. Made once: another would make all links sent so far void."""
+
+    @property
+    def id(self) -> str:
+        return KEY_ID
+
+    def look(self, client: Host) -> bool:
+        return client.stat(str(KEY)) is not None
+
+    def differ(self, seen: bool) -> Change | None:
+        return None if seen else Change(Action.CREATE, f"make the key {KEY}")
+
+    def change(self, change: Change, client: Host) -> None:  # noqa: ARG002
+        try:
+            with ledger.as_owner_of(KEY.parent):
+                tokens.make(KEY)
+        except OSError as error:
+            raise ChangeFailed(f"{KEY} cannot be made: {error.strerror}") from error
+
+
+def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
+    """All of it; nothing without [campaign]."""
+    if settings.campaign is None:
+        return []
+    user = frozenset({f"user:{USER}"})
+    folder = frozenset({f"folder:{STATE}"})
+    needed = user | {SCHEMA_ID, KEY_ID}
+    wanted: list[HostResource[Any]] = [
+        Group(name=USER, reason="whom the lists of bulk mail belong to"),
+        User(
+            name=USER,
+            group=USER,
+            home=STATE,
+            reason="reads what strangers enter into forms, and should be able to do nothing else",
+            after=frozenset({f"group:{USER}"}),
+        ),
+        Directory(
+            path=STATE,
+            mode=0o750,
+            owner=USER,
+            group=USER,
+            reason="lists, consent and campaigns",
+            after=user | {"folder:/var/lib/todoku"},
+        ),
+        CampaignSchema(
+            place=store.place(settings.campaign.database),
+            reason="who agreed to what, and who got which message",
+            after=user | folder,
+        ),
+        LinkKey(reason="nobody but their owner can use the links in a message", after=folder),
+    ]
+    sender = _service(
+        facts,
+        program,
+        CAMPAIGN,
+        "todoku.campaign",
+        description="sends what is due of campaigns",
+        code=_CODE,
+        # The counters, which are the gate's, and what the postmaster should know.
+        folders=(STATE, gate.STATE, agent.ALARMS, "/run/todoku"),
+        after=needed | {"relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
+    )
+    pages = _service(
+        facts,
+        program,
+        PAGES,
+        "todoku.web.subscriptions_server",
+        description="pages on which people subscribe and unsubscribe",
+        code=(*_CODE, "web"),
+        folders=(STATE, "/run/todoku"),
+        after=needed,
+    )
+    return [*wanted, *sender, *pages]
+
+
+def _service(
+    facts: Facts,
+    program: gate.Program,
+    daemon: Daemon,
+    module: str,
+    *,
+    description: str,
+    code: Sequence[str],
+    folders: Sequence[str],
+    after: frozenset[str],
+) -> list[HostResource[Any]]:
+    command = [sys.executable, "-I", "-m", module, "--config", str(program.config)]
+    command += ["--user", USER, "--pid-file", daemon.pid_file]
+    starter = _starter(facts, program, daemon.name, command, description, folders)
+    files = [starter.path] if starter else []
+    service = Service(
+        daemon=daemon,
+        manager=managers.manager(facts.service_manager),
+        configuration=(*files, str(program.config), *own_services.code(code)),
+        reason=description,
+        after=after,
+        follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID}),
+    )
+    if starter is None:
+        return [service]
+    return [File(file=starter, reason=f"{facts.service_manager} keeps it running"), service]
+
+
+def _starter(
+    facts: Facts,
+    program: gate.Program,
+    name: str,
+    command: Sequence[str],
+    description: str,
+    folders: Sequence[str],
+) -> RenderedFile | None:
+    if facts.service_manager == "supervisord":
+        section = own_services.section(name, command)
+        return RenderedFile(f"/etc/supervisor/conf.d/{name}.conf", section)
+    if facts.service_manager != "systemd":
+        return None
+    needed = (
+        own_services.PACKAGE.resolve(),
+        Path(sys.prefix),
+        Path(sys.executable).resolve(),
+        program.config,
+    )
+    below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
+    unit = _UNIT.format(
+        description=description,
+        command=own_services.unit_command(command),
+        folders=" ".join(folders),
+        home="read-only" if below_home else "yes",
+        confined=own_services.CONFINED,
+    )
+    return RenderedFile(f"/etc/systemd/system/{name}.service", unit)

@@ -1,0 +1,293 @@
+# "We sent the newsletter with a mail program, to 300 people in Bcc, and our domain was blocked." One message to many,
+# each personal, every one accounted for, and nobody who said no.
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import random
+import re
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONFIG, WATCH, Arrived, World, wait
+
+TABLE = """
+[campaign]
+sender = "news@hoge.example"
+sender_name = "ほげ"
+url = "https://news.hoge.example"
+per_second = 400
+connections = 10
+"""
+TEXT = "{{ first_name }}様\n\n春のお知らせです。\n\n配信停止: {{ unsubscribe }}\n"
+HTML = '<p>{{ first_name }}様</p><p>春のお知らせです。</p><p><a href="{{ unsubscribe }}">配信停止</a></p>\n'
+DATABASE = Path("/var/lib/todoku/campaign/campaign.sqlite3")
+FOLDER = Path("/var/lib/todoku/campaign-test")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bulk(the_world: World) -> Iterator[None]:
+    """A host with [campaign], as `todoku apply` makes it."""
+    before = CONFIG.read_text()
+    CONFIG.write_text(before + TABLE.replace("hoge.example", the_world.domain))
+    the_world.apply()
+    FOLDER.mkdir()
+    (FOLDER / "text").write_text(TEXT)
+    (FOLDER / "html").write_text(HTML)
+    yield
+    CONFIG.write_text(before)
+    the_world.apply()
+    for name in ("todoku-campaign", "todoku-pages"):
+        subprocess.run(["supervisorctl", "stop", name], check=False, capture_output=True)
+
+
+def asked(world: World, *words: str) -> dict[str, Any]:
+    done = world.todoku(*words, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def make(world: World, name: str, addresses: list[str]) -> None:
+    """A list of these people, and a campaign to them."""
+    asked(world, "list", "add", name, "--title", "ほげ通信", "--consent", "月に一度のお知らせ")
+    lines = [f"{each},{each.partition('@')[0]},form of 2026" for each in addresses]
+    (FOLDER / "people.csv").write_text("\n".join(["address,first_name,evidence", *lines]))
+    imported = asked(world, "list", "import", name, str(FOLDER / "people.csv"))
+    assert imported["added"] == len(addresses)
+    files = ("--text", str(FOLDER / "text"), "--html", str(FOLDER / "html"))
+    made = asked(world, "campaign", "create", name, "--list", name, "--subject", f"春 {name}", *files)
+    assert made["recipients"] == len(addresses)
+
+
+def looked_up(query: str, *values: str) -> list[Any]:
+    """From the database itself: a command takes a second."""
+    with sqlite3.connect(DATABASE, timeout=10) as database:
+        return database.execute(query, values).fetchall()
+
+
+def numbers(name: str) -> Counter[str]:
+    """How many recipients are in which state."""
+    query = "SELECT r.state, count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign WHERE c.name = ? GROUP BY 1"
+    return Counter(dict(looked_up(query, name)))
+
+
+def finished(name: str, seconds: float) -> Counter[str]:
+    def look() -> bool:
+        ((state, words),) = looked_up("SELECT state, words FROM campaign WHERE name = ?", name)
+        assert state != "stopped", words
+        return bool(state == "finished")
+
+    wait(look, f"the end of the campaign {name}", seconds)
+    return numbers(name)
+
+
+def the_deferred_are_due() -> None:
+    """Five minutes pass."""
+    with sqlite3.connect(DATABASE, timeout=10) as database:
+        database.execute("UPDATE recipient SET due = due - 400 WHERE state = 'deferred'")
+
+
+def got(world: World, name: str) -> dict[str, Arrived]:
+    return {
+        str(each.judged["rcpt_to"]): each
+        for each in world.arrived()
+        if each.message["Subject"] == f"春 {name}"
+    }
+
+
+def account_for_every_one(world: World, name: str, count: int, seconds: float) -> None:
+    """3 % suppressed, 2 % bouncing at the provider, 10 % deferred once; and personal mail in between."""
+    provider = world.carol.partition("@")[2]
+    suppressed = [f"{name}.no{number}@{provider}" for number in range(3 * count // 100)]
+    bouncing = [f"unknown.{name}{number}@{provider}" for number in range(2 * count // 100)]
+    fine = [f"{name}.p{number}@{provider}" for number in range(count - len(suppressed) - len(bouncing))]
+    make(world, name, suppressed + bouncing + fine)
+    world.relay(
+        suppress=suppressed, reply={"stage": "rcpt", "text": "451 Server error", "count": count // 10}
+    )
+    asked(world, "campaign", "start", name)
+    wait(lambda: numbers(name)["sent"] > 0, "the first message")
+    begun = time.monotonic()
+    world.submit(world.alice, world.carol, f"personal {name}")
+    world.wait_for(f"personal {name}")
+    assert time.monotonic() - begun < 10
+    wait(lambda: not numbers(name)["ready"] + numbers(name)["leased"], "all to be tried", seconds)
+    assert numbers(name)["deferred"] + numbers(name)["sent"] + numbers(name)["suppressed"] == count
+    the_deferred_are_due()
+    assert finished(name, seconds) == {"sent": count - len(suppressed), "suppressed": len(suppressed)}
+    query = (
+        "SELECT count(*) FROM attempt a JOIN recipient r ON r.id = a.recipient JOIN campaign c ON c.id = r.campaign "
+        "WHERE a.code = 451 AND c.name = ?"
+    )
+    ((deferred,),) = looked_up(query, name)
+    assert count // 10 - 1 <= deferred <= count // 10  # one may have been the personal message's
+    arrived = wait(
+        lambda: (all_ := got(world, name)) and len(all_) >= len(fine) and all_, "all to arrive", seconds
+    )
+    assert set(arrived) == set(fine)
+    those_that_bounced_are_known(name, len(bouncing))
+    mine = [each for each in world.arrived() if each.message["Subject"] == f"春 {name}"]
+    assert len(mine) == len(fine)  # nobody got two
+    for each in arrived.values():
+        assert each.judged["dmarc"]["result"] == "pass"
+        assert any(
+            signature["aligned"] and signature["result"] == "pass" for signature in each.judged["dkim"]
+        )
+
+
+def those_that_bounced_are_known(name: str, count: int) -> None:
+    """The relay had accepted them, and says later, by its suppression list, that they bounced."""
+    if not WATCH.exists():  # a world without a cloud has nobody to ask
+        return
+    query = (
+        "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign "
+        "JOIN subscriber s ON s.id = r.subscriber WHERE c.name = ? AND r.later = 'bounced' AND s.blocked = 'bounced'"
+    )
+    watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
+    try:
+        wait(lambda: looked_up(query, name) == [(count,)], "the bounces", 30)
+    finally:
+        watch.terminate()
+        watch.wait(10)
+
+
+def test_everybody_is_accounted_for_and_personal_mail_does_not_wait(world: World) -> None:
+    account_for_every_one(world, "some", 100, 40)
+
+
+@pytest.mark.slow  # two thousand messages, each signed and judged
+def test_two_thousand_are_accounted_for(world: World) -> None:
+    account_for_every_one(world, "many", 2000, 300)
+
+
+def test_one_click_unsubscribes_at_once_and_it_holds(world: World) -> None:
+    provider = world.carol.partition("@")[2]
+    whom = f"click@{provider}"
+    make(world, "click", [whom, f"other@{provider}"])
+    asked(world, "campaign", "start", "click")
+    finished("click", 30)
+    arrived = wait(lambda: got(world, "click").get(whom), "the message")
+    message = email.message_from_bytes(arrived.raw, policy=email.policy.default)
+    signatures = [re.sub(r"\s", "", value).lower() for value in message.get_all("DKIM-Signature", [])]
+    covered = [set(re.findall(r"(?:^|;)h=([^;]*)", each)[0].split(":")) for each in signatures]
+    assert covered and all({"list-unsubscribe", "list-unsubscribe-post"} <= each for each in covered)
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    url = message["List-Unsubscribe"].strip("<>")
+    assert url.startswith(f"https://news.{world.domain}/unsubscribe/")
+    page = "http://127.0.0.1:8025" + url.removeprefix(f"https://news.{world.domain}")
+    with urllib.request.urlopen(page, timeout=10) as answer:
+        assert "配信停止" in answer.read().decode()
+    assert asked(world, "subscriber", "show", whom)["lists"][0]["state"] == "confirmed"
+    request = urllib.request.Request(page, b"List-Unsubscribe=One-Click")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+    assert asked(world, "subscriber", "show", whom)["lists"][0]["state"] == "unsubscribed"
+    files = ("--text", str(FOLDER / "text"))
+    assert (
+        asked(world, "campaign", "create", "click2", "--list", "click", "--subject", "x", *files)[
+            "recipients"
+        ]
+        == 1
+    )
+
+
+@pytest.mark.slow  # one way of many, and each command takes a second
+def test_the_form_sends_a_message_whose_link_confirms(world: World) -> None:
+    asked(world, "list", "add", "open", "--title", "News", "--consent", "News, once a month")
+    whom = f"form@{world.carol.partition('@')[2]}"
+    form = urllib.request.Request(
+        "http://127.0.0.1:8025/subscribe/open", f"address={whom}".encode(), {"Accept-Language": "en"}
+    )
+    with urllib.request.urlopen(form, timeout=10) as answer:
+        assert answer.status == 200
+    arrived = world.wait_for("News: please confirm", 30)
+    link = re.search(r"https://\S+/confirm/\S+", arrived.message.get_content())
+    assert link is not None
+    page = "http://127.0.0.1:8025" + link[0].removeprefix(f"https://news.{world.domain}")
+    with urllib.request.urlopen(urllib.request.Request(page, b""), timeout=10) as answer:
+        assert answer.status == 200
+    kept = asked(world, "subscriber", "show", whom)
+    assert [step["what"] for step in kept["consent"]] == ["asked", "confirmed"]
+
+
+def test_what_sends_has_no_rights(world: World) -> None:
+    listed = subprocess.run(["ps", "-eo", "user:20,comm"], capture_output=True, text=True, check=True).stdout
+    found = Counter(
+        tuple(line.split())
+        for line in listed.splitlines()
+        if "todoku-campaig" in line or "todoku-pages" in line
+    )
+    assert found["todoku-campaign", "todoku-pages"] == 1
+    assert found["todoku-campaign", "todoku-campaign"] == 1
+    assert found["root", "todoku-campaign"] == 1
+    assert (DATABASE.stat().st_mode & 0o777, DATABASE.owner()) == (0o600, "todoku-campaign")
+
+
+@pytest.mark.slow  # the same
+def test_a_test_message_goes_to_oneself(world: World) -> None:
+    provider = world.carol.partition("@")[2]
+    make(world, "try", [f"nobody.yet@{provider}"])
+    assert asked(world, "campaign", "check", "try")["ok"]
+    asked(world, "campaign", "test", "try", "--to", world.carol)
+    arrived = world.wait_for("春 try")
+    assert arrived.judged["dmarc"]["result"] == "pass"
+    assert numbers("try") == {"ready": 1}
+
+
+@pytest.mark.slow  # the way to the postmaster's mailbox has tests of its own (test_alarms.py)
+def test_a_relay_that_refuses_us_stops_it_and_is_an_alarm(world: World) -> None:
+    provider = world.carol.partition("@")[2]
+    make(world, "refused", [f"refused.p{number}@{provider}" for number in range(30)])
+    said = "535 Authorization failed: Envelope From address news@hoge.example not authorized"
+    world.relay(reply={"stage": "mail", "text": said, "count": 10})
+    asked(world, "campaign", "start", "refused")
+    alarm = Path("/var/lib/todoku/alarms/campaign.json")
+    wait(lambda: alarm.exists() and "stopped:refused" in alarm.read_text(), "the alarm", 30)
+    assert "not authorized" in alarm.read_text()
+    world.relay(reset=True)
+    asked(world, "campaign", "start", "refused")
+    assert finished("refused", 60) == {"sent": 30}
+    wait(lambda: "stopped:refused" not in alarm.read_text(), "the end of the alarm", 30)
+
+
+@pytest.mark.slow  # fifty times until it runs again
+def test_killed_fifty_times_nobody_is_left_out(world: World) -> None:
+    count, kills, chance = 6000, 50, random.Random(20261124)
+    fine = [f"kill.p{number}@{world.carol.partition('@')[2]}" for number in range(count)]
+    make(world, "kill", fine)
+    asked(world, "campaign", "start", "kill")
+    done = 0
+    for _ in range(kills):
+        # Only what sends: supervisord starts again what had run for two seconds.
+        wait(partial(sends_again, "kill", done), "it to send again", 60)
+        time.sleep(2 + chance.random())
+        done = numbers("kill")["sent"]
+        subprocess.run(["pkill", "-KILL", "-x", "-U", "todoku-campaign", "todoku-campaig"], check=False)
+    finished("kill", 300)
+    assert numbers("kill") == {"sent": count}
+    wait(lambda: len(got(world, "kill")) == count, "all to arrive", 300)
+    mine = [each for each in world.arrived() if each.message["Subject"] == "春 kill"]
+    doubled = len(mine) - count
+    print(f"{kills} kills, {count} recipients: 0 lost, {doubled} doubled")
+    assert doubled <= kills * 10  # the connections of the settings
+    ids: dict[str, set[str]] = {}
+    for each in mine:
+        ids.setdefault(str(each.judged["rcpt_to"]), set()).add(str(each.message["Message-ID"]))
+    assert all(len(found) == 1 for found in ids.values())
+
+
+def sends_again(name: str, before: int) -> bool:
+    """Or has nothing left to send."""
+    state = looked_up("SELECT state FROM campaign WHERE name = ?", name)
+    return numbers(name)["sent"] > before or state == [("finished",)]
