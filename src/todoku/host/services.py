@@ -20,7 +20,7 @@ from todoku.host.processes import Listener, Process
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, ChangeFailed, Impossible
 
-_PATIENCE = 20.0  # seconds until it listens
+_PATIENCE = 60.0  # seconds until it listens: the smallest instances have an eighth of a processor
 _SLACK = 0.1  # seconds: the kernel notes process starts in ticks of 10 ms
 _LOG_LINES = 8
 
