@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_the_prepared_layer_is_made_anew_when_what_it_was_made_from_has_changed(
     assert len(set(keys)) == len(keys)
 
 
-def test_layers_of_one_root_replace_each_other_and_leave_others_alone(
+def test_layers_of_one_root_that_are_not_used_any_more_make_room_and_others_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layer, "CACHE", tmp_path / "cache")
@@ -102,12 +103,20 @@ def test_layers_of_one_root_replace_each_other_and_leave_others_alone(
         for name in (
             here.file().name,
             f"layer-{here.family}-old.tar",
+            f"layer-{here.family}-of-another-checkout.tar",
             there.file().name,
             "x.partial",
             "scratch-.0",
         ):
             (layer.CACHE / name).write_text("x")
+        for path in (*layer.CACHE.glob("*-old.tar"), here.file(), there.file()):
+            os.utime(path, (0, 0))
         layer.remove_stale(here)
-    assert {path.name for path in layer.CACHE.iterdir()} == {"lock", here.file().name, there.file().name}
+    assert {path.name for path in layer.CACHE.iterdir()} == {
+        "lock",
+        here.file().name,
+        f"layer-{here.family}-of-another-checkout.tar",
+        there.file().name,
+    }
     assert layer.clean() > 0
     assert not layer.CACHE.exists()
