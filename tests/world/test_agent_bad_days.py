@@ -54,6 +54,7 @@ def unwritable(world: World) -> Iterator[None]:
     LEDGER.chmod(0o600)
 
 
+@pytest.mark.slow  # the pauses between two tries grow: some 15 s until it has caught up
 def test_a_ledger_that_cannot_be_written_is_told_and_caught_up_with(
     world: World, request: pytest.FixtureRequest
 ) -> None:
@@ -145,6 +146,7 @@ def _date_back(file: Path, seconds: int) -> None:
         opened.write(dated)
 
 
+@pytest.mark.slow  # two applies, and the agent starts twice
 def test_a_monitoring_system_gets_its_figures_from_this_machine_only(
     world: World, settings_file: Path
 ) -> None:
