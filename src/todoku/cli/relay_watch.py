@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.cloud is None:
         print(f"{NAME}: the settings have no [cloud] table", file=sys.stderr)
         return 1
+    from todoku.cli import cloud_parts, dkim_age
     from todoku.cloud.suppressions import Suppressions
 
     with suppress(OSError):
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     looks = {"suppression list": _suppressions(Suppressions.of(settings), options)}
     if settings.cloud.logs:
         looks["log"] = _log(settings, options)
+    looks["DKIM keys"] = dkim_age.look(settings, lambda: cloud_parts.cloud(settings))
     _watch(looks, options.every, stopped)
     return 0
 

@@ -22,6 +22,7 @@ from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
 EVERY = 5.0  # seconds
+_SHARE = 30  # of the time at most is spent on asking Postfix: one part in so many
 _MOST = 2000  # recipients that are looked at, the oldest first
 _GIVEN_UP = 3 * DAY  # seconds: longer than Postfix keeps anything (maximal_queue_lifetime)
 # The main process of each service, by its name.
@@ -44,6 +45,8 @@ class Watch:
     found: list[alarms.Alarm] = field(default_factory=list)  # by the last look
     _asked: float = float("-inf")  # for the certificate
     _ends: float | None = None
+    _answer: list[Waiting] = field(default_factory=list)
+    _believed: float = float("-inf")  # until when
 
     def __call__(self) -> None:
         self.found = conditions.alarms(self.look())
@@ -64,14 +67,20 @@ class Watch:
 
     def _waiting(self, now: float) -> list[Waiting]:
         """Postfix is asked only when there may be something. It knows better than the ledger, which does not hear of
-        what somebody deletes; but not while it is down."""
+        what somebody deletes; but not while it is down. A long answer, which takes long, is believed for a while."""
         listed = waiting(self.engine, now)
         if not listed:
             return []
+        began = self.elapsed()
+        if began < self._believed:
+            return self._answer
         try:
-            return self.queue()
+            self._answer = self.queue()
         except (OSError, subprocess.SubprocessError):
             return listed
+        ended = self.elapsed()
+        self._believed = ended + (ended - began) * _SHARE
+        return self._answer
 
     def _services(self) -> dict[str, bool]:
         wanted = _SERVICES | (_SCANNER if self.settings.gate.malware == "clamav" else {})

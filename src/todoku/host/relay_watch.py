@@ -31,7 +31,7 @@ _CODE = (
         "cloud/sdk_logging.py",
         "cloud/sdk.py",
     ),
-    *("cli/relay_watch.py", "cli/relay_log.py"),
+    *("cli/relay_watch.py", "cli/relay_log.py", "cli/dkim_age.py", "delivery/alarms.py"),
 )
 
 _UNIT = """\
@@ -48,8 +48,8 @@ Restart=always
 RestartSec=5
 UMask=0027
 MemoryMax=1G
-# Reads the settings and the key to the cloud; writes below this folder and nowhere else.
-ReadWritePaths={state}
+# Reads the settings and the key to the cloud; writes below these folders and nowhere else.
+ReadWritePaths={state} {alarms}
 ProtectHome=read-only
 CapabilityBoundingSet=CAP_CHOWN
 {confined}
@@ -80,7 +80,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         manager=managers.manager(facts.service_manager),
         configuration=(*files, str(program.config), *(str(own_services.PACKAGE / name) for name in _CODE)),
         reason="the relay tells nobody what became of a message: its suppression list and its log have to be asked",
-        after=frozenset({f"folder:{STATE}"}),
+        after=frozenset({f"folder:{STATE}", f"folder:{agent.ALARMS}"}),
         follows=frozenset(f"file:{path}" for path in files),
     )
     return [*wanted, service]
@@ -91,7 +91,10 @@ def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     command += ["--pid-file", RELAY_WATCH.pid_file]
     if facts.service_manager == "systemd":
         unit = _UNIT.format(
-            command=own_services.unit_command(command), state=STATE, confined=own_services.CONFINED
+            command=own_services.unit_command(command),
+            state=STATE,
+            alarms=agent.ALARMS,
+            confined=own_services.CONFINED,
         )
         return RenderedFile(UNIT, unit)
     if facts.service_manager == "supervisord":

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 from cloud_fake import TEXT, Clock, FakeApi, FakeRelay, Keeper, cloud, settings
 
-from todoku.cli import cloud_parts, credential, destroy, dkim, dkim_records
+from todoku.cli import cloud_parts, credential, destroy, dkim, dkim_age, dkim_records
 from todoku.cli import plan as plan_commands
 from todoku.cli.context import Context
 from todoku.cloud.desired import resources
 from todoku.cloud.values import Sender
+from todoku.delivery import alarms
 from todoku.plan.apply import apply
 from todoku.plan.resource import Item
 
@@ -84,6 +85,26 @@ def test_the_state_of_the_keys_is_shown_with_the_advice_when_it_is_due(here):
 
     here.clock.sleep(200 * DAY)
     assert "six months" in here.run("dkim", "status").stdout
+
+
+def test_the_postmaster_is_told_of_a_key_that_is_old_and_the_cloud_is_asked_once_a_day(here, tmp_path):
+    now = [0.0]
+    look = dkim_age.look(settings(), lambda: cloud(here.api), tmp_path, lambda: now[0])
+    look()
+    assert alarms.reported(tmp_path) == []
+    here.clock.sleep(200 * DAY)
+    look()
+    assert alarms.reported(tmp_path) == []  # not asked again yet
+    now[0] += DAY
+    look()
+    (alarm,) = alarms.reported(tmp_path)
+    assert alarm.name == "dkim:hoge.example"
+    assert "is 201 days old" in alarm.found
+    assert "todoku dkim rotate" in alarm.advice
+    assert here.run("dkim", "rotate", "--wait", "600").exit_code == 0
+    now[0] += DAY
+    look()
+    assert alarms.reported(tmp_path) == []
 
 
 def test_a_domain_without_a_key_that_signs_is_a_finding(here):

@@ -208,12 +208,31 @@ def test_the_agent_sees_what_waits_in_the_ledger_and_what_others_report(
     real[:] = listed
     assert look.look().queue == listed
     real.clear()
+    look._believed = 0.0
     assert look.look().queue == []  # somebody deleted it, which is not in the log
     real[:] = [OSError("is not asked")]
     recorder.record([Removed(now, "4aaaaaaaaaaaa")])
     assert look.look().queue == []
     (tmp_path / "proc" / "3" / "stat").write_text("3 (todoku-gate) Z 1 1")  # dead, and not yet buried
     assert look.look().services == {"postfix": True, "dovecot": True, "todoku-gate": False}
+
+
+def test_a_queue_that_takes_long_to_list_is_listed_seldom(engine: Engine, tmp_path: Path) -> None:
+    now, clock, asked = time.time(), Clock(), []
+    deferred = Attempt(now, "4aaaaaaaaaaaa", "smtp", "c@d.example", "", "r", "4.0.0", "deferred", "later)")
+    Recorder(engine).record([deferred])
+    (tmp_path / "proc").mkdir()
+
+    def queue() -> list[Waiting]:
+        asked.append(clock.now)
+        clock.now += 2  # fifty thousand messages
+        return waiting(engine, now)
+
+    look = looking(engine, tmp_path, certificate_ends=lambda: None, queue=queue, elapsed=clock)
+    for _ in range(26):
+        assert len(look.look().queue) == 1
+        clock.now += 5
+    assert len(asked) == 3
 
 
 def test_disks_are_looked_at_once_each() -> None:

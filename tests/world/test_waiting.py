@@ -1,0 +1,194 @@
+# What cannot leave now is not lost, not hurried and not forgotten: it waits at the pace of the relay's plan, its sender
+# hears of it after four hours and at the deadline, once each, and a used-up day goes on the next.
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CONFIG, World, wait
+from test_ledger import settled
+
+from todoku.host.postfix.pace import pace
+from todoku.settings import load
+
+SPOOL = Path("/var/spool/postfix")
+MAIN_CF = Path("/etc/postfix/main.cf")
+HOUR, DAY = 3600, 86_400
+
+
+def queued(world: World, to: str) -> str:
+    """The queue ID of the message to `to`, once its first try has failed."""
+
+    def find() -> str | None:
+        for message in world.queue():
+            (recipient,) = message["recipients"]
+            if (
+                recipient["address"] == to
+                and message["queue_name"] == "deferred"
+                and recipient.get("delay_reason")
+            ):
+                return str(message["queue_id"])
+        return None
+
+    return wait(find, f"the mail to {to} in the deferred queue")
+
+
+def date_back(queue_id: str, seconds: int) -> None:
+    """As if it had been in the queue for that much longer: the times in its queue file."""
+    (path,) = SPOOL.glob(f"deferred/*/{queue_id}")
+
+    def earlier(found: re.Match[bytes]) -> bytes:
+        return b"%d" % (int(found[0]) - seconds)
+
+    # Of about now, that is: seconds since 1970, ten digits, in the records for arrival and warning.
+    now = int(time.time())
+    octets = path.read_bytes()
+    dated = re.sub(
+        rb"(?<!\d)\d{10}(?!\d)", lambda f: earlier(f) if abs(int(f[0]) - now) < 10 * DAY else f[0], octets
+    )
+    assert dated != octets
+    with path.open("r+b") as file:
+        file.write(dated)
+
+
+def again(world: World, queue_id: str) -> None:
+    """Tried once more, and deferred again or given up."""
+    tries = world.log().count(f"{queue_id}: to=") + world.log().count(f"{queue_id}: removed")
+    subprocess.run(["postqueue", "-i", queue_id], check=True)
+    wait(
+        lambda: world.log().count(f"{queue_id}: to=") + world.log().count(f"{queue_id}: removed") > tries,
+        "another try",
+    )
+    time.sleep(0.5)
+
+
+def test_the_sender_hears_once_that_it_is_late_and_once_that_it_was_given_up(world: World) -> None:
+    late = f"late.{time.monotonic_ns()}@mailbox.example"
+    counts = [world.count(world.alice, "Delayed Mail"), world.count(world.alice, "Undelivered Mail")]
+
+    def told() -> list[int]:
+        now = [world.count(world.alice, "Delayed Mail"), world.count(world.alice, "Undelivered Mail")]
+        return [n - before for n, before in zip(now, counts, strict=True)]
+
+    world.relay(down=True)
+    world.submit(world.alice, late, f"late {late}")
+    queue_id = queued(world, late)
+    again(world, queue_id)
+    assert told() == [0, 0]
+    date_back(queue_id, 4 * HOUR)
+    again(world, queue_id)
+    wait(lambda: told() == [1, 0], "the notice that it is late")
+    again(world, queue_id)
+    assert told() == [1, 0]
+    notice = world.read(world.alice, "Delayed Mail")
+    assert notice.get_content_type() == "multipart/report"
+    assert late in str(notice)
+    assert "4 hour(s)" in str(notice)
+    date_back(queue_id, 2 * DAY)
+    again(world, queue_id)
+    wait(lambda: told() == [1, 1], "the notice that it was given up")
+    assert late in str(world.read(world.alice, "Undelivered Mail"))
+    journey = settled(world, f"late {late}", late, "expired")
+    assert journey["recipients"][0]["attempts"][0]["state"] == "deferred"
+    assert not [m for m in world.queue() if m["queue_id"] == queue_id]
+    assert told() == [1, 1]
+
+
+def test_when_the_days_plan_is_used_up_the_rest_waits_and_leaves_the_next_day(world: World) -> None:
+    stamp = time.monotonic_ns()
+    to = {f"day{number}.{stamp}@mailbox.example" for number in range(5)}
+
+    def held() -> dict[str, str]:
+        """Who waits, and what is said about it."""
+        shown = json.loads(world.todoku("queue", "--json").stdout.splitlines()[-1])["messages"]
+        found = {each["recipients"][0][0]: each["meanings"][0] for each in shown}
+        return {address: found[address] for address in to & found.keys()}
+
+    world.relay(limits={"per_day": 3})
+    for address in to:
+        world.submit(world.alice, address, f"for {address}")
+    wait(lambda: all(held().values()) and len(held()) == 2, "two to be held back")
+    assert set(held().values()) == {
+        "the relay's plan is used up; it is tried again until there is room in it"
+    }
+    status = world.todoku("status")
+    assert status.returncode == 1
+    assert "the relay says that its plan is used up" in status.stdout
+    world.flush()
+    time.sleep(1)
+    assert len(held()) == 2  # trying does not help
+    world.relay(advance_s=DAY)
+    world.flush()
+    wait(lambda: to <= {str(a.judged["rcpt_to"]) for a in world.arrived()}, "all five at the provider", 30)
+    assert "its plan is used up" not in world.todoku("status").stdout
+
+
+def test_a_queue_that_has_grown_leaves_at_the_pace_of_the_plan_and_says_whose_turn_it_is(
+    world: World,
+) -> None:
+    before, main = CONFIG.read_text(), MAIN_CF.read_text()
+
+    def slower() -> None:
+        CONFIG.write_text(before.replace("per_minute = 18000", "per_minute = 100"))
+        # As `todoku apply` would write it, which would take longer than all the rest here.
+        speed = pace(load(CONFIG).relay.plan)
+        wanted = {
+            "relay_transport_rate_delay": f"{speed.delay}s",
+            "relay_destination_recipient_limit": speed.recipients,
+        }
+        subprocess.run(["postconf", "-e", *(f"{name}={value}" for name, value in wanted.items())], check=True)
+        subprocess.run(["postfix", "reload"], check=True, capture_output=True)
+
+    try:
+        gaps = _work_off(world, slower, per_minute=100, messages=5)
+    finally:
+        CONFIG.write_text(before)
+        MAIN_CF.write_text(main)
+        subprocess.run(["postfix", "reload"], check=True, capture_output=True)
+    assert min(gaps) > 0.9
+
+
+@pytest.mark.slow  # a minute and a half: more than a minute's worth of the smallest plan, at its pace
+@pytest.mark.timeout(300)
+def test_the_smallest_plan_never_hears_that_its_minute_is_used_up(world: World, settings_file: Path) -> None:
+    def slower() -> None:
+        text = settings_file.read_text()
+        settings_file.write_text(text.replace("per_minute = 18000", "per_minute = 10"))
+        world.apply()
+
+    gaps = _work_off(world, slower, per_minute=10, messages=12)
+    assert min(gaps) > 6
+
+
+def _work_off(world: World, slower: Callable[[], None], per_minute: int, messages: int) -> list[float]:
+    """Seconds between the messages that the relay got, once it is there again and has the plan's limit.
+
+    They were submitted while the plan was larger: the gate counts as well.
+    """
+    stamp = time.monotonic_ns()
+    world.relay(down=True, limits={"per_minute": per_minute})
+    for number in range(messages):
+        world.submit(world.alice, world.carol, f"pace {stamp} {number}")
+    slower()
+    world.relay(down=False)
+    world.flush()
+
+    def submitted() -> list[float]:
+        return [each["time"] for each in world.relay()["seen"]["submitted"]]
+
+    wait(submitted, "the first to leave")
+    shown = json.loads(world.todoku("queue", "--json").stdout.splitlines()[-1])["messages"]
+    turns = [each for each in shown if each["turn"]]
+    assert turns
+    assert f"the relay's plan has {per_minute} emails a minute" in turns[-1]["meanings"][0]
+    assert turns[-1]["next"] > time.time()
+    wait(lambda: len(submitted()) == messages, "all of them", 60 + 10 * messages)
+    assert "455" not in world.relay()["seen"]["reply_codes"]
+    return [later - earlier for earlier, later in itertools.pairwise(submitted())]
