@@ -23,7 +23,7 @@ def journeys(world: World, what: str) -> list[dict[str, Any]]:
 
 
 def settled(world: World, subject: str, address: str, state: str, seconds: float = 20) -> dict[str, Any]:
-    """The journey of that message, once its recipient is in that state. What the relay accepted may be relayed by now."""
+    """The journey of that message, once its recipient is in that state; what was accepted may be relayed by now."""
     states = {state, "relayed"} if state == "accepted" else {state}
 
     def find() -> dict[str, Any] | None:
