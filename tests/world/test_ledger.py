@@ -23,15 +23,21 @@ def journeys(world: World, what: str) -> list[dict[str, Any]]:
 
 
 def settled(world: World, subject: str, address: str, state: str, seconds: float = 20) -> dict[str, Any]:
-    """The journey of that message, once its recipient is in that state."""
+    """The journey of that message, once its recipient is in that state; what was accepted may be relayed by now."""
+    states = {state, "relayed"} if state == "accepted" else {state}
 
     def find() -> dict[str, Any] | None:
         for journey in journeys(world, f"<{subject.replace(' ', '-')}@{world.domain}>"):
-            if any(r["address"] == address and r["state"] == state for r in journey["recipients"]):
+            if any(r["address"] == address and r["state"] in states for r in journey["recipients"]):
                 return journey
         return None
 
     return wait(find, f"{address} to be {state} in the ledger: {journeys(world, address)}", seconds)
+
+
+def tries(journey: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of Postfix; what the relay's own log says is not among them."""
+    return [each for each in journey["recipients"][0]["attempts"] if each["state"] != "relayed"]
 
 
 def test_a_submitted_message_has_its_whole_journey_in_the_ledger(world: World) -> None:
@@ -42,12 +48,14 @@ def test_a_submitted_message_has_its_whole_journey_in_the_ledger(world: World) -
     assert journey["size"] > 100
     assert journey["subject"] == ""  # not kept unless asked for
     (carol,) = journey["recipients"]
-    assert carol["words"].startswith("250 Ok")
+    assert carol["attempts"][0]["words"].startswith("250 Ok")
     assert carol["attempts"][0]["host"].startswith(world.described["relay"]["hostname"])
     assert journey["removed"]
     text = world.todoku("trace", world.carol).stdout
     assert "logged in as" in text
-    assert "has not said yet what became of it" in text
+    assert (
+        "has not said yet what became of it" in text or "accepted by the recipient's own mail server" in text
+    )
 
 
 def test_mail_to_one_another_and_from_outside_is_delivered_here(world: World) -> None:
@@ -119,7 +127,7 @@ def test_rotation_in_mid_stream_loses_and_doubles_nothing(world: World) -> None:
             os.truncate(log, 0)
     for subject in subjects:
         journey = settled(world, subject, world.carol, "accepted")
-        assert len(journey["recipients"][0]["attempts"]) == 1
+        assert len(tries(journey)) == 1
 
 
 def agents() -> list[int]:
@@ -137,7 +145,7 @@ def test_killed_at_any_moment_it_misses_nothing_and_writes_nothing_twice(world: 
                 os.kill(process, signal.SIGKILL)
     for subject in subjects:
         journey = settled(world, subject, world.carol, "accepted", 60)
-        assert len(journey["recipients"]) == len(journey["recipients"][0]["attempts"]) == 1
+        assert len(journey["recipients"]) == len(tries(journey)) == 1
         assert len(journeys(world, journey["message_id"])) == 1
 
 
@@ -160,7 +168,7 @@ def test_the_agent_works_as_a_user_of_its_own_who_can_read_neither_passwords_nor
 def test_stats_count_what_there_was(world: World) -> None:
     counted = json.loads(world.todoku("stats", "--by", "account", "--json").stdout)["counts"]
     (alice,) = (each for each in counted if each["of"] == world.alice.address)
-    assert alice["accepted"] > 10
+    assert alice.get("accepted", 0) + alice.get("relayed", 0) > 10
     assert world.alice.address in world.todoku("stats", "--by", "account").stdout
 
 

@@ -59,6 +59,7 @@ def test_the_same_is_found_by_oracles_own_sdk(world: World) -> None:
     assert actions == ["relay"]
 
 
+@pytest.mark.slow  # waits for list, log and gate one after the other, twice
 def test_reported_as_unwanted_then_lifted_and_sent_again(world: World) -> None:
     eve = world.carol.replace("carol", "eve")
     subject = sent(world, eve, "unwanted")
@@ -76,6 +77,7 @@ def test_reported_as_unwanted_then_lifted_and_sent_again(world: World) -> None:
     settled(world, subject, eve, "relayed", 40)
 
 
+@pytest.mark.slow  # waits for the list, then for the log
 def test_a_late_record_counts_and_the_bounce_is_told_once(world: World) -> None:
     gone = world.carol.replace("carol", f"unknown.late{time.monotonic_ns()}")
     world.relay(log_delay_s=3600)

@@ -152,7 +152,7 @@ class Outbox:
             "smtpStatus": entry.reply,
         }
         if entry.host:
-            data["recipientMailServer"] = f"{entry.host} (192.0.2.1)"
+            data["recipientMailServer"] = entry.host  # "mx.example (192.0.2.10)"
         if entry.bounce:
             enhanced = text.split(" ", 1)[0]
             is_enhanced = enhanced.count(".") == 2 and enhanced.replace(".", "").isdigit()

@@ -4,87 +4,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from postgresql_server import start_postgresql
 from sqlalchemy import Engine
 
 from todoku.store import ledger
-
-
-@dataclass
-class Server:
-    """A PostgreSQL in a folder of its own, with its socket there."""
-
-    folder: Path
-    programs: Path
-    durable: bool
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def _as_postgres(self) -> list[str]:
-        return (
-            ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
-        )
-
-    def make(self) -> None:
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-        subprocess.run(
-            [*self._as_postgres, self.programs / "initdb", "-D", self.folder / "cluster", "-U", "postgres", "-A",
-             "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"],
-            check=True, capture_output=True, cwd="/",
-        )  # fmt: skip
-
-    def start(self) -> None:
-        fsync = "on" if self.durable else "off"
-        self.process = subprocess.Popen(
-            [*self._as_postgres, self.programs / "postgres", "-D", self.folder / "cluster", "-k", self.folder, "-h", "",
-             "-c", f"fsync={fsync}"],
-            stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("ab"), cwd="/",
-        )  # fmt: skip
-        deadline = time.monotonic() + 30
-        ready = [self.programs / "pg_isready", "-q", "-h", self.folder]
-        while subprocess.run(ready, check=False).returncode:
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """As a power cut would; its children notice that it is gone."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(30)
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(30)
-
-    def run(self, program: str, *arguments: str) -> None:
-        command = [self.programs / program, "-h", self.folder, "-U", "postgres", *arguments]
-        subprocess.run(command, check=True)
-
-
-@contextmanager
-def start_postgresql(folder: Path, *, durable: bool = False) -> Iterator[Server]:
-    """Runs in `folder`, which is removed afterwards."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    assert found, "there is no PostgreSQL: script/setup --dev installs it"
-    server = Server(folder, found[-1].parent, durable)
-    try:
-        server.make()
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

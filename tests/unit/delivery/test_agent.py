@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import start_postgresql
+from postgresql_server import start_postgresql
 from sqlalchemy import Engine, select, text
 
 from todoku.delivery import health
