@@ -28,6 +28,9 @@ PACKAGES = ("certbot",)
 _LINEAGE = "todoku"
 _PATIENCE = 900.0  # seconds: the hook waits for name servers, and the authority for its own look-ups
 _LAST_LINES = 12
+# What certbot says when it stumbled before the authority has judged anything, over a lost answer or a refused nonce:
+# tried again once. A challenge that failed is not: authorities count those.
+_UNEXPECTED = "An unexpected error occurred"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,8 @@ class AcmeCertificate(HostResource[AcmeSeen]):
             client.remove(f"{FOLDER}/config/{folder}")
         client.make_directory(FOLDER, 0o700)
         done = client.run(self.command(), timeout=_PATIENCE, check=False)
+        if done.code and _UNEXPECTED in done.stdout + done.stderr:
+            done = client.run(self.command(), timeout=_PATIENCE, check=False)
         if done.code:
             raise ChangeFailed(self._why_not(done))
         live = f"{FOLDER}/config/live/{_LINEAGE}"

@@ -51,8 +51,13 @@ def start(state: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            # It would wait some seconds before each look-up, and refuse good nonces at random, as real ones may.
-            env={"PATH": os.environ["PATH"], "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5"},
+            # Nothing by chance: it would wait before each look-up, refuse good nonces, and reuse authorizations.
+            env={
+                "PATH": os.environ["PATH"],
+                "PEBBLE_VA_NOSLEEP": "1",
+                "PEBBLE_WFE_NONCEREJECT": "0",
+                "PEBBLE_AUTHZREUSE": "0",
+            },
         )
     trust = ssl.create_default_context(cafile=str(pki / "ca.pem"))
     deadline = time.monotonic() + _SECONDS

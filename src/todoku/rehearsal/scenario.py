@@ -334,9 +334,15 @@ def trust(world: World) -> ssl.SSLContext:
 
 
 def _trusted(world: World) -> Path:
-    from todoku.host import certificate
+    from todoku.host import certificate, own_authority
 
-    return Path(certificate.paths(world.settings)[0])
+    match world.settings.tls.kind:
+        case "acme":
+            return Path("/etc/ssl/certs/ca-certificates.crt")  # the world's authority is among them
+        case "own-ca":
+            return Path(own_authority.ROOT)
+        case _:
+            return Path(certificate.paths(world.settings)[0])
 
 
 def _url_quoted(text: str) -> str:

@@ -213,7 +213,7 @@ def _instance_may(cloud: CloudSettings) -> tuple[str, ...]:
         *permissions.ADMINISTRATOR,
         permissions.READ_IDENTITY_DOMAINS,
         permissions.Right("manage", "dns"),
-        *(permissions.INSTANCE if cloud.instance else ()),
+        *permissions.INSTANCE,
     )
     who = f"dynamic-group {internet_plan.INSTANCES}"
     return tuple(right.statement(who, cloud.compartment) for right in rights)

@@ -152,8 +152,16 @@ def test_a_refusal_is_told_in_certbots_words_without_its_noise(tmp_path: Path) -
     host = machine(tmp_path, None, code=1, said=said)
     with pytest.raises(ChangeFailed, match="too many requests") as failed:
         acme().change(acme().differ(acme().look(host)), host)  # type: ignore[arg-type]
+    assert sum(asked.startswith("certbot") for asked in host.asked) == 2  # once more, and no oftener
     assert "Saving debug log" not in str(failed.value)
     assert "goes on being served" in str(failed.value)
+
+
+def test_a_challenge_that_failed_is_not_tried_again_as_authorities_count_that(tmp_path: Path) -> None:
+    host = machine(tmp_path, None, code=1, said="Certbot failed to authenticate some domains\n")
+    with pytest.raises(ChangeFailed, match="failed to authenticate"):
+        acme().change(acme().differ(acme().look(host)), host)  # type: ignore[arg-type]
+    assert sum(asked.startswith("certbot") for asked in host.asked) == 1
 
 
 def test_the_hooks_are_our_own_and_survive_a_shell() -> None:
