@@ -271,7 +271,12 @@ def test_settings_with_a_mistake_end_the_start_with_the_line(container: Containe
 
 
 def test_it_takes_mail_within_seconds_of_its_start(container: Container) -> None:
-    # The fastest of several: others work on this machine as well.
-    print("starts: " + ", ".join(f"{seconds:.1f} s" for seconds in container.starts))
+    # The fastest of several; where others work on this machine as well, it has only a share of it.
+    share = max(1.0, os.getloadavg()[1] / (os.cpu_count() or 1))
+    print(
+        "starts: "
+        + ", ".join(f"{seconds:.1f} s" for seconds in container.starts)
+        + f"; load {share:.1f} per core"
+    )
     assert len(container.starts) >= 3
-    assert min(container.starts) < FASTEST
+    assert min(container.starts) < FASTEST * share
