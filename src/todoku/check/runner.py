@@ -82,6 +82,9 @@ def _findings(step: Step) -> list[Finding]:
         return [unknown(step.rule, f"the DNS does not answer: {problem}", advice, step.about)]
     except (CloudError, LookFailed) as problem:
         return [unknown(step.rule, str(problem), "Do what this says, then look again", step.about)]
+    except TimeoutError as problem:
+        advice = "See whether the service runs and can be reached, and what its log says; then look again"
+        return [unknown(step.rule, f"no answer in time ({problem})", advice, step.about)]
     except OSError as problem:
         return [unknown(step.rule, str(problem), "Look again", step.about)]
     except Exception as problem:  # a fault of ours in one topic leaves the others their findings

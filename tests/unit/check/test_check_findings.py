@@ -91,6 +91,7 @@ def test_the_whole_check_has_a_deadline_whatever_its_steps_say() -> None:
     [
         (Unanswered("MX of hoge.example: server failure"), "server failure"),
         (ConnectionRefusedError(111, "Connection refused"), "refused"),
+        (TimeoutError("timed out"), "no answer in time (timed out)"),
         (KeyError("ours"), "a fault in Todoku itself"),
     ],
 )
