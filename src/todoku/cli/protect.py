@@ -73,6 +73,7 @@ def list_offers(ctx: typer.Context, as_json: Json = False) -> None:
     import time
 
     from todoku.protect.shelf import Shelf
+    from todoku.protect.subject import one_line
 
     shelf = _shelf(ctx)
     found: list[dict[str, Any]] = []
@@ -83,7 +84,7 @@ def list_offers(ctx: typer.Context, as_json: Json = False) -> None:
             {
                 "id": offer.id,
                 "sender": offer.sender,
-                "subject": offer.subject,
+                "subject": one_line(offer.subject),
                 "recipients": list(offer.links),
                 "made": offer.made,
                 "expires": offer.expires,
