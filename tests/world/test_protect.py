@@ -129,6 +129,19 @@ def test_who_gets_the_original_and_who_nothing(protects: None, world: World) -> 
     assert not copies(world, "to nobody")
 
 
+def test_a_password_that_was_agreed_on_with_the_partner(protects: None, world: World) -> None:
+    partner = world.carol.rpartition("@")[2]
+    done = world.todoku("protect", "password", "set", partner, "--stdin", stdin="agreed long ago\n")
+    assert done.returncode == 0, done.stderr
+    try:
+        assert world.todoku("protect", "password", "list").stdout == f"{partner}\n"
+        send(world, [world.carol], "as agreed")
+        assert unpacked(world.wait_for("as agreed"), "agreed long ago") == {"見積書.pdf": PDF}
+        assert f"{partner} と取り決めた" in world.read(world.alice, "as agreed").get_content()
+    finally:
+        assert world.todoku("protect", "password", "remove", partner).returncode == 0
+
+
 def test_what_came_before_is_not_made_twice(protects: None, world: World) -> None:
     message = written(world, [world.carol], "sent again")
     for _ in range(2):  # the first answer got lost, say

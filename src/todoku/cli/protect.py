@@ -11,6 +11,7 @@ from todoku.cli.context import DONE, USAGE, Context, fail, print_json, require_r
 from todoku.cli.people import Json, refuse, say
 
 if TYPE_CHECKING:
+    from todoku.protect.agreed import Agreed
     from todoku.protect.plan import Read
     from todoku.protect.policy import Decided
     from todoku.protect.shelf import Shelf
@@ -73,6 +74,7 @@ def list_offers(ctx: typer.Context, as_json: Json = False) -> None:
     import time
 
     from todoku.protect.shelf import Shelf
+    from todoku.protect.subject import one_line
 
     shelf = _shelf(ctx)
     found: list[dict[str, Any]] = []
@@ -83,7 +85,7 @@ def list_offers(ctx: typer.Context, as_json: Json = False) -> None:
             {
                 "id": offer.id,
                 "sender": offer.sender,
-                "subject": offer.subject,
+                "subject": one_line(offer.subject),
                 "recipients": list(offer.links),
                 "made": offer.made,
                 "expires": offer.expires,
@@ -137,11 +139,89 @@ def revoke(
         )
 
 
-def _shelf(ctx: typer.Context) -> Shelf:
-    """The shelf, which is read and written as the page's user: a link that somebody put there leads root nowhere."""
+password = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Passwords for ZIPs that were agreed on with a partner; who has none gets a new one with each message.",
+)
+app.add_typer(password, name="password")
+Partner = Annotated[str, typer.Argument(metavar="WHO", help="An address, or a domain with those below it.")]
+
+
+@password.command("set")
+def set_password(
+    ctx: typer.Context,
+    who: Partner,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
+) -> None:
+    """Agree on a password: ZIPs to that address or domain get it. It is asked for, and never an argument."""
+    import getpass
+    import sys
+
+    given = sys.stdin.readline().rstrip("\n") if stdin else getpass.getpass("Password: ")
+    kept = _agreed(ctx)
+    try:
+        kept.set(_partner(who), given)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    say(f"ZIPs to {_partner(who)} get this password from now on.")
+
+
+@password.command("list")
+def list_passwords(ctx: typer.Context) -> None:
+    """Show with whom passwords were agreed on, without them."""
+    for who in _agreed(ctx).all():
+        say(who)
+
+
+@password.command("remove")
+def remove_password(ctx: typer.Context, who: Partner) -> None:
+    """ZIPs there get a new password with each message again."""
+    if not _agreed(ctx).remove(_partner(who)):
+        fail(f"there was none for {who}: see `todoku protect password list`", USAGE)
+    say(f"ZIPs to {_partner(who)} get a new password with each message.")
+
+
+def _partner(who: str) -> str:
+    from todoku.settings.problems import WrongValueError
+    from todoku.settings.protect import partner
+
+    try:
+        return partner(who)
+    except WrongValueError as error:
+        fail(str(error), USAGE)
+
+
+def _agreed(ctx: typer.Context) -> Agreed:
+    """As the gate's user, whose file it is."""
+    from todoku.gate import srs
+    from todoku.gate.protected import KEY
+    from todoku.protect import agreed
+
+    context: Context = ctx.obj
+    context.settings()
+    require_root("this")
+    _become("todoku-gate")
+    return agreed.Agreed(agreed.FILE, srs.secret(KEY))
+
+
+def _become(user: str) -> None:
+    """For the rest of the command: a link that somebody put there leads root nowhere."""
     import os
     import pwd
 
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        fail(f"there is no user {user}: run `todoku apply` first, which makes it")
+    os.umask(0o007)
+    os.setgroups([])
+    os.setegid(entry.pw_gid)
+    os.seteuid(entry.pw_uid)
+
+
+def _shelf(ctx: typer.Context) -> Shelf:
+    """The shelf, which is read and written as the page's user."""
     from todoku.protect.shelf import Shelf
 
     context: Context = ctx.obj
@@ -150,14 +230,7 @@ def _shelf(ctx: typer.Context) -> Shelf:
     shelf = Shelf()
     if not shelf.root.exists():
         fail(f"there is no {shelf.root}: no links are given out on this machine")
-    try:
-        user = pwd.getpwnam("todoku-web")
-    except KeyError:
-        fail("there is no user todoku-web: run `todoku apply` first, which makes it")
-    os.umask(0o007)
-    os.setgroups([])
-    os.setegid(user.pw_gid)
-    os.seteuid(user.pw_uid)
+    _become("todoku-web")
     return shelf
 
 

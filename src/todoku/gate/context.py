@@ -55,9 +55,9 @@ def load(
 
     settings = load_settings(config)
     if settings.protect.on:  # while its files can be read
-        from todoku.protect.winzip_aes import prepare
+        from todoku.protect import speed
 
-        prepare()
+        speed.prepare()
     return Context(
         settings,
         SenderBook(sender_login),

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
+from pathlib import Path
 
 from todoku.gate import protected, srs
 from todoku.gate.message import MessageSoFar
-from todoku.protect import attachments, composing, passwords, plan, subject, wording, zipping
+from todoku.protect import agreed, attachments, composing, passwords, plan, subject, wording, zipping
+from todoku.protect.agreed import Agreed
 from todoku.protect.plan import Plan
 from todoku.protect.policy import Mode
 from todoku.protect.shelf import DAY, Given, Shelf
@@ -40,15 +42,16 @@ class Copies:
 class Maker:
     """Writes copies into a draft; new passwords and links for each message."""
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
+    def __init__(self, shelf: Shelf | None = None, agreed: Path = agreed.FILE) -> None:
         self._shelf = shelf or Shelf()
+        self._agreed = agreed
 
     def make(self, message: MessageSoFar, made: Plan, settings: Settings, draft: Draft, now: float) -> Copies:
         """OSError when the disk is full; then nothing is left of it."""
         copies = Copies(draft)
         try:
-            if zipped := made.of(Mode.ZIP):
-                copies.sizes += self._zip(message, made, settings, draft, zipped, now)
+            for with_whom, recipients in self._by_password(made.of(Mode.ZIP)).items():
+                copies.sizes += self._zip(message, made, settings, draft, recipients, with_whom, now)
             if linked := made.of(Mode.LINK):
                 self._link(message, made, settings, copies, linked, now)
             draft.seal(told(message, settings))
@@ -84,6 +87,15 @@ class Maker:
         letter = wording.links_given(language, taken_back, files, recipients, read.subject, expires)
         _tell(message, copies.draft, letter, settings, now)
 
+    def _by_password(self, recipients: tuple[str, ...]) -> dict[tuple[str, str] | None, tuple[str, ...]]:
+        """With whom a password was agreed on, and it; None: with nobody, all of them get a new one together."""
+        groups: dict[tuple[str, str] | None, tuple[str, ...]] = {}
+        known = Agreed(self._agreed, protected.secret()) if self._agreed.exists() else None
+        for recipient in recipients:
+            found = known.find(recipient) if known else None
+            groups[found] = (*groups.get(found, ()), recipient)
+        return groups
+
     def _zip(
         self,
         message: MessageSoFar,
@@ -91,10 +103,12 @@ class Maker:
         settings: Settings,
         draft: Draft,
         recipients: tuple[str, ...],
+        agreed: tuple[str, str] | None,
         now: float,
     ) -> list[int]:
-        read, policy = made.read, settings.protect
-        password, language = passwords.new(), read.language
+        """`agreed`: with whom, and the password; None for a new one."""
+        read, policy, language = made.read, settings.protect, made.read.language
+        password = agreed[1] if agreed else passwords.new()
         names = plan.file_names(read)
         archive = time.strftime("attachments-%Y%m%d-%H%M%S.zip", time.localtime(now))
         packed = zipping.write(
@@ -107,11 +121,15 @@ class Maker:
             now=now,
         )
         added = [
-            composing.text_part(wording.zipped(language, archive, names)),
+            composing.text_part(wording.zipped(language, archive, names, agreed=bool(agreed))),
             composing.zip_part(archive, packed),
         ]
         pieces = _copy(message, made, draft, added)
         sizes = [draft.add(message.sender, recipients, pieces)]
+        if agreed:
+            letter = wording.zip_agreed(language, agreed[0], names, recipients, read.subject)
+            _tell(message, draft, letter, settings, now)
+            return sizes
         if policy.zip_password_to != "sender":  # noqa: S105
             letter = wording.zip_password_to_recipient(language, password, read.subject)
             sizes.append(_second_mail(message, draft, letter, recipients, now))

@@ -35,8 +35,15 @@ MAIL = "var/lib/todoku/mail"
 # Below a root: where restoring works, and keeps what was there before.
 WORK, KEPT = ".restore", "before-restore"
 DATABASE = "var/lib/todoku/todoku.sqlite3"
-# Made anew by `todoku apply`, or of one start only.
-_LEFT_OUT = frozenset({"var/lib/todoku/directory", "var/lib/todoku/gate/pid"})
+# Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time.
+_LEFT_OUT = frozenset(
+    {
+        "var/lib/todoku/directory",
+        "var/lib/todoku/gate/pid",
+        "var/lib/todoku/gate/protect",
+        "var/lib/todoku/protect/web.pid",
+    }
+)
 _JOURNALS = ("-wal", "-shm", "-journal")
 _SQLITE = b"SQLite format 3\0"
 _LARGEST_WITH_PASSPHRASE = 256 * 1024 * 1024  # bytes: with a passphrase all of it is held in memory

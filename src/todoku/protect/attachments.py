@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from todoku.protect import names
+from todoku.protect import names, speed
 from todoku.protect.mime import Octets, Part
 
 PIECE = 256 * 1024
@@ -138,7 +138,7 @@ def _decoded(digits: bytes) -> bytes:
     padding = digits.find(b"=")
     if padding < 0 or padding >= len(digits) - 2:
         try:
-            return binascii.a2b_base64(digits)
+            return speed.base64_decoder()(digits)
         except binascii.Error:
             pass
     # Padding in the middle: pieces that were put together. Each is decoded by itself.

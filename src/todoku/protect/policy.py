@@ -70,7 +70,7 @@ def _by_rules(policy: Protect, sender: str, recipient: str, content: Content) ->
         if rule.senders and (not rule.recipients or _first(rule.recipients, recipient)):
             return Decided(Mode(rule.mode), number, f"a rule for the sender {_first(rule.senders, sender)}")
     others = [(number, rule) for number, rule in fitting if not rule.senders]
-    for name in _names(recipient):
+    for name in names(recipient):
         about = [(number, rule) for number, rule in others if name in rule.recipients]
         # Stable: within exclude and within the rest the order of the file stays.
         for number, rule in sorted(about, key=lambda each: each[1].mode != "exclude"):
@@ -89,10 +89,10 @@ def _conditions_hold(rule: ProtectRule, content: Content) -> bool:
 
 def _first(listed: Sequence[str], address: str) -> str | None:
     """The nearest of `listed` that stands for the address."""
-    return next((name for name in _names(address) if name in listed), None)
+    return next((name for name in names(address) if name in listed), None)
 
 
-def _names(address: str) -> Iterator[str]:
+def names(address: str) -> Iterator[str]:
     """The address, its domain, and the domains above it."""
     yield address
     domain = address.rpartition("@")[2]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import importlib
-import os
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+
+from todoku.protect import speed
 
 SALT, VERIFIER, KEY, MAC = 16, 2, 32, 10  # bytes
 OVERHEAD = SALT + VERIFIER + MAC
@@ -109,19 +108,9 @@ class _Arrays:
         return self._out[:size]
 
 
-def prepare() -> None:
-    """Load what calculates, where it is there: once, before a process gives up its right to read files."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would make threads that nothing here uses
-    with suppress(ImportError):
-        importlib.import_module("numpy")
-
-
 def _key_stream(cipher: CipherContext) -> _KeyStream:
-    try:
-        import numpy
-    except ImportError:
-        return _Integers(cipher)
-    return _Arrays(cipher, numpy)
+    numpy = speed.numpy()
+    return _Integers(cipher) if numpy is None else _Arrays(cipher, numpy)
 
 
 def _xor(one: Octets, other: Octets) -> bytes:

@@ -103,18 +103,24 @@ def code(language: Language, number: str) -> Letter:
     )
 
 
-def zipped(language: Language, archive: str, names: Sequence[str]) -> str:
-    """In the message, beside the ZIP."""
+def zipped(language: Language, archive: str, names: Sequence[str], *, agreed: bool = False) -> str:
+    """In the message, beside the ZIP. `agreed`: with a password that the recipient has."""
     listed = "".join(f"  {name}\n" for name in names)
     if language == "ja":
+        how = "別の方法で差出人からお受け取りください。" if not agreed else "取り決めたものです。"
         return (
             f"このメールの添付ファイルは、暗号化した ZIP（AES-256）{archive} に入っています。\n"
-            f"{listed}\n開くためのパスワードは、差出人から別の方法でお受け取りください。\n"
+            f"{listed}\n開くためのパスワードは、{how}\n"
             "Windows の標準機能では開けません。7-Zip などをお使いください。\n"
         )
+    how = (
+        "The password is the one agreed on."
+        if agreed
+        else "The sender gives you the password by another way."
+    )
     return (
         f"The attachments of this message are in the encrypted ZIP (AES-256) {archive}.\n"
-        f"{listed}\nThe sender gives you the password by another way.\n"
+        f"{listed}\n{how}\n"
         "Windows itself cannot open it: use 7-Zip or a similar program.\n"
     )
 
@@ -138,6 +144,22 @@ def zip_password(
         f"Files:\n{files}\nPassword: {password}\n\n"
         "Tell it to the recipients by another way than mail, such as the telephone.\n"
         "By mail it would protect nothing: who can read the one message can read the other.\n",
+    )
+
+
+def zip_agreed(
+    language: Language, who: str, names: Sequence[str], recipients: Sequence[str], subject: str
+) -> Letter:
+    """To the sender. Without the password: who agreed on it has it."""
+    files, people = _listed(names), _listed(recipients)
+    if language == "ja":
+        return Letter(
+            f"添付ファイルを ZIP にして送りました: {subject}",
+            f"件名: {subject}\n宛先:\n{people}ファイル:\n{files}\nパスワードは {who} と取り決めたものです。\n",
+        )
+    return Letter(
+        f"Attachments sent as a ZIP: {subject}",
+        f"Subject: {subject}\nTo:\n{people}Files:\n{files}\nThe password is the one agreed on with {who}.\n",
     )
 
 

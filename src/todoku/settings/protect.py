@@ -15,7 +15,7 @@ from todoku.settings.values import Count, OneOrSeveral, Size
 _EXTENSION = re.compile(r"[a-z0-9][a-z0-9_-]{0,15}")
 
 
-def _who(value: Any) -> str:
+def partner(value: Any) -> str:
     """An address, or a domain (with those below it)."""
     if isinstance(value, str) and "@" in value.strip().lstrip("@"):
         return values.mail_address(value).lower()
@@ -31,7 +31,7 @@ def _extension(value: Any) -> str:
     return text
 
 
-Who = Annotated[str, BeforeValidator(_who)]
+Who = Annotated[str, BeforeValidator(partner)]
 Extension = Annotated[str, BeforeValidator(_extension)]
 
 

@@ -43,6 +43,7 @@ _LAZY = (
     "email",
     "encodings",
     "h11",
+    "jinja2",
     "starlette",
     "todoku.protect",
     "uvicorn",

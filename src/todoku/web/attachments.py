@@ -31,6 +31,7 @@ from todoku.web.pages import Pages
 log = logging.getLogger("todoku.web")
 
 _LARGEST_FORM = 4096  # bytes
+_FORM_SECONDS = 10.0
 COOKIE = "todoku"
 
 
@@ -215,11 +216,15 @@ def _headers(kept: Kept, part: tuple[int, int] | None) -> dict[str, str]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """What was sent, if it is a small form."""
+    """What was sent, if it is a small form, and sent at once."""
     raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > _LARGEST_FORM:
-            return {}
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            async for piece in request.stream():
+                raw += piece
+                if len(raw) > _LARGEST_FORM:
+                    return {}
+    except TimeoutError:
+        return {}
     found = parse_qs(raw.decode("ascii", "replace"), max_num_fields=10) if raw.count(b"&") < 10 else {}
     return {name: values[0] for name, values in found.items()}

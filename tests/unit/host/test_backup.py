@@ -91,6 +91,18 @@ def test_what_was_saved_comes_back_on_an_empty_machine(tmp_path: Path) -> None:
     assert not (tmp_path / "new" / STATE / ".restore").exists()
 
 
+def test_copies_on_their_way_are_not_sent_a_second_time_by_a_restore(tmp_path: Path) -> None:
+    root = tmp_path / "machine"
+    host = machine(root, "old")
+    waiting, kept = root / STATE / "gate/protect/outgoing/1/0.eml", root / STATE / "protect/objects/1"
+    for path in (waiting, kept):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    files = save(host, tmp_path / "backup").files
+    assert f"{STATE}/protect/objects/1" in files
+    assert not [name for name in files if "outgoing" in name]
+
+
 def test_mail_that_is_not_in_the_backup_stays_as_it_is(tmp_path: Path) -> None:
     host = machine(tmp_path / "one", "before")
     save(host, tmp_path / "backup")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import email.policy
 from email.message import EmailMessage
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from todoku.protect import attachments, language, mime, names
+from todoku.protect import attachments, language, mime, names, speed
 from todoku.protect.composing import composed, in_base64, text_part
 
 
@@ -158,6 +159,16 @@ def test_every_name_is_safe(given: str) -> None:
     assert len(made) <= names.LONGEST
     assert not set(made) & set('/\\\0\r\n"<>|:*?')
     assert made == names.safe(made)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([b"QUJD", b"RA==", b"RUY=", b"\r\n", b"!", b"A", b"=", b"Rw"]), max_size=12))
+def test_broken_base64_gives_the_same_with_and_without_what_is_fast(runs: list[bytes]) -> None:
+    raw = b"Content-Transfer-Encoding: base64\r\nContent-Type: application/pdf\r\n\r\n" + b"".join(runs)
+    fast = messages.found(raw)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "base64_decoder", lambda: binascii.a2b_base64)
+        assert messages.found(raw) == fast
 
 
 @settings(deadline=None)

@@ -36,6 +36,7 @@ from todoku.gate.rule import Rule
 from todoku.gate.rules.protection import Protection, planned
 from todoku.gate.rules.size import size
 from todoku.protect import sealing
+from todoku.protect.agreed import Agreed
 from todoku.protect.shelf import FOLDERS, Shelf
 from todoku.protect.spool import Draft, Job, Spool
 
@@ -76,7 +77,7 @@ class Desk:
         return Shelf(self.site.folder / "shelf")
 
     def decide(self, message: MessageSoFar) -> Decision:
-        rule = Protection(self.spool, Maker(self.shelf), soon=lambda _job: None)
+        rule = Protection(self.spool, Maker(self.shelf, self.site.folder / "agreed"), soon=lambda _job: None)
         return ask([planned, rule], message)
 
     def on_the_shelf(self) -> list[Path]:
@@ -166,6 +167,30 @@ def test_by_link_each_recipient_gets_an_own_copy_and_the_sender_a_way_back(desk:
     assert b"".join(pieces) == PDF * 100
     offer = desk.shelf.find_offer(desk.taken[2][2].get_content().partition("/r/")[2].split()[0])
     assert offer and set(offer.links) == {CAROL, "dan@mailbox.example"}
+
+
+def test_an_agreed_password_is_used_and_told_to_nobody(desk: Desk) -> None:
+    kept = Agreed(desk.site.folder / "agreed", protected.secret())
+    kept.set("mailbox.example", "agreed long ago")
+    desk.decide(desk.site.message(eml(), CAROL, "eve@firm.example"))
+    desk.courier().look()
+    assert [to for _, to, _ in desk.taken] == [(CAROL,), (ALICE,), ("eve@firm.example",), (ALICE,)]
+    assert not any("agreed long ago" in message.as_string() for _, _, message in desk.taken)
+    assert "agreed on with mailbox.example" in desk.taken[1][2].get_content()
+    new = desk.taken[3][2].get_content().partition("Password: ")[2].split()[0]
+    for place, word in ((0, b"agreed long ago"), (2, new.encode())):
+        packed = list(desk.taken[place][2].iter_attachments())[-1]
+        with pyzipper.AESZipFile(io.BytesIO(packed.get_content())) as archive:
+            assert archive.read("a.pdf", pwd=word) == PDF
+
+
+def test_agreed_passwords_that_cannot_be_read_hold_the_message(desk: Desk) -> None:
+    (desk.site.folder / "agreed").write_text("{")
+    assert isinstance(desk.decide(desk.site.message(eml(), CAROL)), HoldBack)
+    Agreed(desk.site.folder / "other", b"another secret").set("mailbox.example", "agreed long ago")
+    (desk.site.folder / "other").rename(desk.site.folder / "agreed")
+    assert isinstance(desk.decide(desk.site.message(eml(), CAROL)), HoldBack)
+    assert list(desk.spool.outgoing.iterdir()) == []
 
 
 def test_a_device_reads_no_mail_so_the_postmaster_is_told(desk: Desk) -> None:

@@ -1,0 +1,131 @@
+"""Chromium over its debugging pipe (Chrome DevTools Protocol, each message ended by a NUL), driven by the keyboard."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+_KEYS = {"Tab": 9, "Enter": 13}
+_PATIENCE = 30.0
+
+
+class Chromium:
+    """One page of a headless browser in which no script runs."""
+
+    def __init__(
+        self, program: Path, profile: Path, *, language: str, width: int = 390, height: int = 540
+    ) -> None:
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        environment = os.environ | {"LANGUAGE": language, "HOME": str(profile)}
+
+        def descriptors() -> None:
+            os.dup2(theirs_in, 3)
+            os.dup2(theirs_out, 4)
+
+        # Its sandbox needs a user other than root. What it opens here is our own page.
+        self._process = subprocess.Popen(
+            [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
+             "--disable-dev-shm-usage", "--ignore-certificate-errors", f"--user-data-dir={profile}",
+             f"--accept-lang={language}", "about:blank"],
+            env=environment, preexec_fn=descriptors, pass_fds=(theirs_in, theirs_out, 3, 4),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._number = 0
+        self._rest = b""
+        self._session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
+        self.call("Emulation.setScriptExecutionDisabled", value=True)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True
+        )
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command, and its result."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session and not method.startswith(("Target.", "Browser.")):
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            answer = self._read()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+        raise TimeoutError(method)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            got = os.read(self._in, 1 << 20)
+            assert got, "the browser has ended"
+            self._rest += got
+        one, _, self._rest = self._rest.partition(b"\0")
+        parsed: dict[str, Any] = json.loads(one)
+        return parsed
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+
+    def wait_for(self, words: str) -> str:
+        """The page's text, once it has these words."""
+        deadline = time.monotonic() + _PATIENCE
+        text = ""
+        while time.monotonic() < deadline:
+            tree = self.call("Accessibility.getFullAXTree")["nodes"]
+            text = "\n".join(
+                str(node.get("name", {}).get("value", "")) for node in tree if not node.get("ignored")
+            )
+            if words in text:
+                return text
+            time.sleep(0.1)
+        raise AssertionError(f"waited in vain for {words!r} in:\n{text}")
+
+    def focused(self) -> tuple[str, str]:
+        """Role and name of what has the focus, as a screen reader says it."""
+        for node in self.call("Accessibility.getFullAXTree")["nodes"]:
+            properties = {each["name"]: each["value"].get("value") for each in node.get("properties", ())}
+            if properties.get("focused") and node["role"]["value"] != "RootWebArea":
+                return str(node["role"]["value"]), str(node["name"]["value"])
+        return "", ""
+
+    def press(self, key: str) -> None:
+        code = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **code)
+
+    def tab_to(self, role: str, name: str) -> None:
+        """By the keyboard alone, as somebody without a mouse."""
+        for _ in range(12):
+            self.press("Tab")
+            found = self.focused()
+            if found[0] == role and name in found[1]:
+                return
+        raise AssertionError(f"the keyboard does not reach the {role} {name!r}; last: {found}")
+
+    def type(self, text: str) -> None:
+        self.call("Input.insertText", text=text)
+
+    def save_into(self, folder: Path) -> None:
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def screenshot(self, path: Path) -> None:
+        time.sleep(0.3)  # what was pressed is drawn
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
