@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         from todoku.web.subscriptions import application
 
         privileges.import_everything(_LAZY)
-        opened = open_campaigns(settings)
+        opened = open_campaigns(settings, kept=True)
         if options.pid_file is not None:
             options.pid_file.write_text(f"{os.getpid()}\n")
         if os.geteuid() == 0:
