@@ -353,6 +353,12 @@ def test_two_subjects_go_to_half_each(opened: Opened, news: int, tmp_path: Path)
     send(opened, sink, tmp_path)
     assert sum(b"Subject: One" in raw for raw in sink.raw) == 10
     assert sum(b"Subject: Two" in raw for raw in sink.raw) == 10
+    one = next(to for (to, _), raw in zip(sink.taken, sink.raw, strict=True) if b"Subject: Two" in raw)
+    health.hear(opened, [Told(opened.clock() + 5, "", one, "COMPLAINT", "", "", "", "")])
+    with opened.read() as connection:
+        heard = campaigns.by_subject(connection, 1)
+    assert (heard["a"]["sent"], heard["b"]["sent"]) == (10, 10)
+    assert (heard["a"]["complained"], heard["b"]["complained"]) == (0, 1)
 
 
 def test_a_message_that_cannot_be_filled_in_fails_alone(opened: Opened, news: int, tmp_path: Path) -> None:
