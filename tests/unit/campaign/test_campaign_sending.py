@@ -209,6 +209,23 @@ def test_nobody_is_there_and_nothing_is_lost(opened: Opened, news: int, clock: C
     assert numbers(opened).sent == 10
 
 
+@pytest.mark.parametrize(
+    "greeting",
+    ["cut", "hello", "99", "", "421 Too many connections, try again later", "x" * 5000, "٢٢٠ sink", "220"],
+)
+def test_what_is_no_greeting_sends_nothing_and_loses_nothing(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path, greeting: str
+) -> None:
+    started(opened, news, 2)
+    sink = Sink(lambda stage, _: greeting if stage == "connect" else OK)
+    send(opened, sink, tmp_path)
+    assert len(sink.taken) == (2 if greeting == "220" else 0)
+    assert state(opened)[0] != "stopped"
+    clock.now += 400
+    send(opened, Sink(), tmp_path)
+    assert numbers(opened).sent == 2
+
+
 def test_five_percent_of_bounces_stop_it_and_starting_it_again_goes_on(
     opened: Opened, news: int, tmp_path: Path
 ) -> None:
