@@ -279,6 +279,17 @@ def test_a_bounce_is_found_by_its_message_id(opened: Opened, news: int, clock: C
     assert numbers(opened, "autumn").total == 0
 
 
+def test_who_bounces_while_it_is_sent_gets_nothing_any_more(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    started(opened, news, 3)
+    health.hear(opened, [Told(clock.now, "", "p1@mailbox.example", "HARDBOUNCE", "", "550 gone", "", "")])
+    sink = Sink()
+    send(opened, sink, tmp_path)
+    assert set(sink.counts) == {"p0@mailbox.example", "p2@mailbox.example"}
+    assert (numbers(opened).sent, numbers(opened).suppressed) == (2, 1)
+
+
 def test_who_unsubscribes_while_it_is_sent_gets_nothing_any_more(
     opened: Opened, news: int, clock: Clock, tmp_path: Path
 ) -> None:
