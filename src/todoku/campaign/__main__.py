@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         tls = ssl.create_default_context()
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         server = Server(settings.relay.hostname, settings.relay.port, tls, password, settings.hostname)
-        return _two_processes(options, settings, open_campaigns(settings), server)
+        return _two_processes(options, settings, open_campaigns(settings, kept=True), server)
     except (SettingsError, CredentialError, StoreError, CampaignError) as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1

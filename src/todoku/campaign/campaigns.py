@@ -237,6 +237,21 @@ def heard(connection: Connection, campaign: int) -> dict[str, int]:
     return {row[0]: row[1] for row in counted}
 
 
+def by_subject(connection: Connection, campaign: int) -> dict[str, dict[str, int]]:
+    """For each of two subjects, a and b: how many were sent, and what was heard of those later."""
+    got = schema.recipient
+    query = select(got.c.variant, got.c.later, func.count()).where(
+        got.c.campaign == campaign, got.c.state == "sent"
+    )
+    found: dict[str, dict[str, int]] = {}
+    for variant, later, count in connection.execute(query.group_by(got.c.variant, got.c.later)):
+        counts = found.setdefault(variant, {"sent": 0, "bounced": 0, "complained": 0, "unsubscribed": 0})
+        counts["sent"] += count
+        if later in counts:
+            counts[later] += count
+    return found
+
+
 def rate(connection: Connection, campaign: int, now: float, seconds: float = 60.0) -> float:
     """How many a second the relay took lately."""
     got = schema.recipient

@@ -142,19 +142,15 @@ def run(opened: Opened, list_name: str, path: Path, *, dry: bool, despite_faults
         text = decoded(path.read_bytes())
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    report = Report()
-    good: list[Line] = []
-    for each in lines(text):
-        if isinstance(each, Fault):
-            report.faults.append(each)
-        else:
-            good.append(each)
+    # Read twice, instead of keeping a million lines until it is known whether one of them is wrong.
+    report = Report(faults=[each for each in lines(text) if isinstance(each, Fault)])
     writes = not dry and (despite_faults or not report.faults)
     with opened.write() if writes else opened.read() as connection:
         found = lists.find(connection, list_name)
         refused = _forgotten(connection)
-        for line in good:
-            _put(opened, connection, found.id, line, path.name, refused, report, writes=writes)
+        for line in lines(text):
+            if isinstance(line, Line):
+                _put(opened, connection, found.id, line, path.name, refused, report, writes=writes)
     report.done = writes
     return report
 

@@ -52,7 +52,10 @@ def inserted(connection: Connection, table: Table, row: Mapping[str, Any]) -> in
     return int(key[0])
 
 
-def open_campaigns(settings: Settings, key: Path = KEY) -> Opened:
-    """Raises `StoreError`, `CampaignError`. The settings have to have [campaign]."""
+def open_campaigns(settings: Settings, key: Path = KEY, *, kept: bool = False) -> Opened:
+    """The settings have to have [campaign]. `kept`: for a process that goes on using it.
+
+    Raises `StoreError`, `CampaignError`.
+    """
     assert settings.campaign is not None, "asked for before"  # noqa: S101
-    return Opened(store.open(store.place(settings.campaign.database)), tokens.read(key), settings)
+    return Opened(store.open(store.place(settings.campaign.database), kept=kept), tokens.read(key), settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ _TIMEOUT = 60.0  # seconds for an answer
 _END_TIMEOUT = 600.0  # seconds for that to the end of a message (RFC 5321 4.5.3.2.6)
 _LONGEST_LINE, _MOST_LINES = 4096, 100
 SUPPRESSED = 254
+_CODE = re.compile(r"[2-5][0-9]{2}(?:[ -]|$)")  # RFC 5321 4.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class Relay:
                 while True:
                     line = await self._reader.readuntil(b"\n")
                     text = line.decode("utf-8", "replace").rstrip("\r\n")
-                    if len(line) > _LONGEST_LINE or len(lines) > _MOST_LINES or not text[:3].isdecimal():
+                    if len(line) > _LONGEST_LINE or len(lines) > _MOST_LINES or not _CODE.match(text):
                         raise NotConnected(f"this is no reply: {text[:80]!r}")
                     lines.append(text[4:])
                     if text[3:4] != "-":

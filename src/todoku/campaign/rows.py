@@ -167,18 +167,3 @@ def finish(connection: Connection, now: float) -> list[str]:
             update(table).where(table.c.id == each.id).values(state=campaigns.FINISHED, ended=now)
         )
     return [each.name for each in done]
-
-
-def next_due(connection: Connection) -> float | None:
-    """When the next thing is due; None: nothing waits."""
-    from sqlalchemy import func
-
-    table = schema.campaign
-    query = (
-        select(func.min(_got.c.due), func.min(table.c.starts))
-        .join(table, table.c.id == _got.c.campaign)
-        .where(table.c.state == campaigns.STARTED, _UNSETTLED)
-        .group_by(table.c.id)
-    )
-    times = [max(due, starts or 0.0) for due, starts in connection.execute(query)]
-    return min(times, default=None)

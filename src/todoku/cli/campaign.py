@@ -236,12 +236,16 @@ def progress(
                 found = campaigns.find(connection, name)
                 counts = campaigns.numbers(connection, found.id)
                 rate = campaigns.rate(connection, found.id, here.clock())
+                subjects = campaigns.by_subject(connection, found.id) if found.subject_b else {}
             ends = here.clock() + counts.left / rate if rate and counts.left else None
             if as_json:
                 shown = {"state": found.state, "words": found.words, "per_second": rate, "ends": ends}
-                print_json({"ok": True, **shown, "numbers": counts.as_json()})
+                print_json({"ok": True, **shown, "numbers": counts.as_json(), "subjects": subjects})
             else:
                 _show_progress(found, counts.as_json(), counts.left, rate, ends)
+                for variant, heard in sorted(subjects.items()):
+                    said = ", ".join(f"{count:,} {what}" for what, count in heard.items() if count)
+                    say(f"  subject {variant}: {said}")
             if not follow or found.state != campaigns.STARTED:
                 return
             time.sleep(1)

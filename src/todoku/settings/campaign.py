@@ -28,6 +28,13 @@ def _https_url(value: Any) -> str:
     return parts.geturl()
 
 
+def _name(value: Any) -> str:
+    # It becomes a header: a line break would begin another one.
+    if not isinstance(value, str) or not value.strip() or len(value) > 60 or not value.isprintable():
+        raise wrong(f"is {kind(value)}, not a name of at most 60 characters", 'write it as "Hoge"')
+    return value
+
+
 def _quiet_hours(value: Any) -> str:
     if not isinstance(value, str) or not _QUIET.fullmatch(value):
         raise wrong(f"is {kind(value)}, not two times of a day", 'write it as "21:00-08:00"')
@@ -51,11 +58,8 @@ class Campaign(Frozen):
         "should read them.",
         examples=["news@hoge.example"],
     )
-    sender_name: str = Field(
-        description="The name beside it: that of the organisation, without anything else.",
-        examples=["Hoge"],
-        min_length=1,
-        max_length=60,
+    sender_name: Annotated[str, BeforeValidator(_name)] = Field(
+        description="The name beside it: that of the organisation, without anything else.", examples=["Hoge"]
     )
     return_address: MailAddress | None = Field(
         None,

@@ -26,9 +26,9 @@ def place(where: str | None = None) -> Place:
     return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS)
 
 
-def open(where: Place) -> Engine:
-    """An engine for it. Raises `StoreError`, also for any schema but the wanted one."""
-    return ledger.open(where)
+def open(where: Place, *, kept: bool = False) -> Engine:
+    """An engine for it; `kept` as for the ledger. Raises `StoreError`, also for any schema but the wanted one."""
+    return ledger.open(where, kept=kept)
 
 
 def migrate(where: Place) -> None:

@@ -21,7 +21,7 @@ from todoku.store import StoreError
 from todoku.store import campaign as store
 
 NAME = "todoku-pages"
-_LAZY = ("anyio", "h11", "jinja2", "starlette", "todoku.campaign", "todoku.web", "uvicorn")
+_LAZY = ("anyio", "h11", "jinja2", "todoku.campaign", "todoku.web", "uvicorn")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pid-file", type=Path, help="where to write the number of the process")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"{NAME} %(levelname)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with suppress(OSError):
         Path("/proc/self/comm").write_text(NAME)
     try:
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         from todoku.web.subscriptions import application
 
         privileges.import_everything(_LAZY)
-        opened = open_campaigns(settings)
+        opened = open_campaigns(settings, kept=True)
         if options.pid_file is not None:
             options.pid_file.write_text(f"{os.getpid()}\n")
         if os.geteuid() == 0:

@@ -23,7 +23,7 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Opened]:
     place = store.place(str(tmp_path / "campaign.sqlite3"))
     store.migrate(place)
     tokens.make(tmp_path / "key")
-    engine = store.open(place)
+    engine = store.open(place, kept=True)
     yield Opened(engine, tokens.read(tmp_path / "key"), settings(), clock)
     engine.dispose()
 

@@ -209,6 +209,23 @@ def test_nobody_is_there_and_nothing_is_lost(opened: Opened, news: int, clock: C
     assert numbers(opened).sent == 10
 
 
+@pytest.mark.parametrize(
+    "greeting",
+    ["cut", "hello", "99", "", "421 Too many connections, try again later", "x" * 5000, "٢٢٠ sink", "220"],
+)
+def test_what_is_no_greeting_sends_nothing_and_loses_nothing(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path, greeting: str
+) -> None:
+    started(opened, news, 2)
+    sink = Sink(lambda stage, _: greeting if stage == "connect" else OK)
+    send(opened, sink, tmp_path)
+    assert len(sink.taken) == (2 if greeting == "220" else 0)
+    assert state(opened)[0] != "stopped"
+    clock.now += 400
+    send(opened, Sink(), tmp_path)
+    assert numbers(opened).sent == 2
+
+
 def test_five_percent_of_bounces_stop_it_and_starting_it_again_goes_on(
     opened: Opened, news: int, tmp_path: Path
 ) -> None:
@@ -260,6 +277,17 @@ def test_a_bounce_is_found_by_its_message_id(opened: Opened, news: int, clock: C
     assert (numbers(opened).bounced, numbers(opened, "summer").bounced) == (1, 0)
     campaigns.create(opened, "autumn", "news", SOURCE)
     assert numbers(opened, "autumn").total == 0
+
+
+def test_who_bounces_while_it_is_sent_gets_nothing_any_more(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    started(opened, news, 3)
+    health.hear(opened, [Told(clock.now, "", "p1@mailbox.example", "HARDBOUNCE", "", "550 gone", "", "")])
+    sink = Sink()
+    send(opened, sink, tmp_path)
+    assert set(sink.counts) == {"p0@mailbox.example", "p2@mailbox.example"}
+    assert (numbers(opened).sent, numbers(opened).suppressed) == (2, 1)
 
 
 def test_who_unsubscribes_while_it_is_sent_gets_nothing_any_more(
@@ -353,6 +381,12 @@ def test_two_subjects_go_to_half_each(opened: Opened, news: int, tmp_path: Path)
     send(opened, sink, tmp_path)
     assert sum(b"Subject: One" in raw for raw in sink.raw) == 10
     assert sum(b"Subject: Two" in raw for raw in sink.raw) == 10
+    one = next(to for (to, _), raw in zip(sink.taken, sink.raw, strict=True) if b"Subject: Two" in raw)
+    health.hear(opened, [Told(opened.clock() + 5, "", one, "COMPLAINT", "", "", "", "")])
+    with opened.read() as connection:
+        heard = campaigns.by_subject(connection, 1)
+    assert (heard["a"]["sent"], heard["b"]["sent"]) == (10, 10)
+    assert (heard["a"]["complained"], heard["b"]["complained"]) == (0, 1)
 
 
 def test_a_message_that_cannot_be_filled_in_fails_alone(opened: Opened, news: int, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_their_units_leave_them_the_right_to_become_somebody_else_and_to_read() 
         ("url", "http://news.hoge.example", "no https address"),
         ("sender", "news@elsewhere.example", "not within one of the domains"),
         ("return_address", "b@elsewhere.example", "not within one of the domains"),
+        ("sender_name", "Hoge\r\nBcc: eve@evil.example", "not a name"),
         ("quiet_hours", "25:00-08:00", "not two times of a day"),
         ("time_zone", "Asia/Nowhere", "no time zone"),
     ],
