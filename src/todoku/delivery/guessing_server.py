@@ -19,7 +19,7 @@ from todoku.delivery.guessing import Guesses
 
 log = logging.getLogger("todoku.agent")
 
-ADDRESS = ("127.0.0.1", 10028)
+ADDRESS = ("127.0.0.1", 10029)
 KEY = Path("/var/lib/todoku/ledger/guessing-key")
 KNOWN = Path("/var/lib/todoku/ledger/known-clients.json")
 HEADER = "X-Todoku-Key"

@@ -16,7 +16,7 @@ from todoku.plan.resource import Action, Change
 
 DOVECOT_FILE = "/etc/dovecot/guessing.conf"
 AGENT_FILE = "/var/lib/todoku/ledger/guessing-key"
-URL = "http://127.0.0.1:10028/"  # of the agent (todoku.delivery.guessing_server)
+URL = "http://127.0.0.1:10029/"  # of the agent (todoku.delivery.guessing_server)
 ID = "guessing-key"
 _HEADER = "X-Todoku-Key"
 _KEY = re.compile(rf"(?m)^auth_policy_server_api_header = {_HEADER}: ([0-9a-f]{{64}})$")
