@@ -153,6 +153,7 @@ def set_password(
     ctx: typer.Context,
     who: Partner,
     stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Agree on a password: ZIPs to that address or domain get it. It is asked for, and never an argument."""
     import getpass
@@ -163,23 +164,32 @@ def set_password(
     try:
         kept.set(_partner(who), given)
     except ValueError as error:
-        fail(str(error), USAGE)
-    say(f"ZIPs to {_partner(who)} get this password from now on.")
+        refuse(str(error), USAGE, as_json=as_json)
+    if as_json:
+        print_json({"ok": True, "who": _partner(who)})
+    else:
+        say(f"ZIPs to {_partner(who)} get this password from now on.")
 
 
 @password.command("list")
-def list_passwords(ctx: typer.Context) -> None:
+def list_passwords(ctx: typer.Context, as_json: Json = False) -> None:
     """Show with whom passwords were agreed on, without them."""
-    for who in _agreed(ctx).all():
+    found = _agreed(ctx).all()
+    if as_json:
+        print_json({"ok": True, "passwords": found})
+    for who in () if as_json else found:
         say(who)
 
 
 @password.command("remove")
-def remove_password(ctx: typer.Context, who: Partner) -> None:
+def remove_password(ctx: typer.Context, who: Partner, as_json: Json = False) -> None:
     """ZIPs there get a new password with each message again."""
     if not _agreed(ctx).remove(_partner(who)):
-        fail(f"there was none for {who}: see `todoku protect password list`", USAGE)
-    say(f"ZIPs to {_partner(who)} get a new password with each message.")
+        refuse(f"there was none for {who}: see `todoku protect password list`", USAGE, as_json=as_json)
+    if as_json:
+        print_json({"ok": True, "who": _partner(who)})
+    else:
+        say(f"ZIPs to {_partner(who)} get a new password with each message.")
 
 
 def _partner(who: str) -> str:
