@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from todoku.rehearsal import machine, root
 
 CACHE = Path("/var/cache/todoku")
 _FORMAT = "2"  # raise when the way a layer is prepared changes
+_OUTLIVES = 3600.0  # seconds that a layer is kept for which another was made: two checkouts may take turns
 _SIZE = 16 * 1024**3  # bytes; the file is sparse, so this is only the most it can grow to
 
 
@@ -72,9 +74,11 @@ def locked() -> Iterator[None]:
 
 
 def remove_stale(wanted: Wanted) -> None:
-    """Remove unfinished layers, and older ones of the same lower root. Only while `locked`."""
-    for path in (*CACHE.glob("*.partial"), *CACHE.glob(f"layer-{wanted.family}-*")):
-        if path != wanted.file():
+    """Remove unfinished layers, and those of the same lower root that nobody uses any more. Only while `locked`."""
+    partial = set(CACHE.glob("*.partial"))
+    used_since = time.time() - _OUTLIVES
+    for path in partial | set(CACHE.glob(f"layer-{wanted.family}-*")):
+        if path in partial or (path != wanted.file() and path.stat().st_mtime < used_since):
             path.unlink(missing_ok=True)
     for path in CACHE.glob("scratch-*"):  # of a run that was killed before it could mount it
         if not Path("/proc", path.suffix[1:]).exists():

@@ -120,6 +120,7 @@ def _layer(lower: Path, settings: Settings, checkout: Path | None) -> Path:
     with layer.locked():
         file = wanted.file()
         if file.exists():
+            os.utime(file)  # for who removes layers that are not used
             progress.note(f"prepared layer: {file} ({layer.size(file) // 1_000_000} MB)")
             return file
         layer.remove_stale(wanted)
