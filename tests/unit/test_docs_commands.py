@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def todoku_lines(page: Path) -> Iterator[list[str]]:
             assert not line.startswith("todoku"), line
             continue
         if words[:1] == ["todoku"]:
-            yield words[1 : words.index("|")] if "|" in words else words[1:]
+            yield list(takewhile(lambda word: word not in ("|", ">"), words[1:]))
 
 
 def parse(words: list[str]) -> None:
