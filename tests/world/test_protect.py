@@ -143,12 +143,12 @@ def test_a_password_that_was_agreed_on_with_the_partner(protects: None, world: W
 
 
 def test_what_came_before_is_not_made_twice(protects: None, world: World) -> None:
-    message = written(world, [world.carol], "sent again")
+    message = written(world, [world.carol], "an attachment that came twice")
     for _ in range(2):  # the first answer got lost, say
         assert submit(world, message, [world.carol]).code == 250
-    world.wait_for("sent again")
+    world.wait_for("an attachment that came twice")
     wait(lambda: not world.queue() or None, "an empty queue")
-    assert len(copies(world, "sent again")) == 1
+    assert len(copies(world, "an attachment that came twice")) == 1
 
 
 def test_a_header_that_somebody_made_up_opens_nothing(protects: None, world: World) -> None:
