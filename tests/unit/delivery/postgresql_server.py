@@ -58,7 +58,9 @@ class Server:
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # a "fast" shutdown: SIGTERM would wait for the last connection
+            self.process.send_signal(
+                signal.SIGINT
+            )  # a "fast" shutdown: SIGTERM would wait for the last connection
             self.process.wait(30)
 
     def run(self, program: str, *arguments: str) -> None:
