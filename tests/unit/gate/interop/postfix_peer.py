@@ -22,7 +22,10 @@ import time
 HERE = pathlib.Path(__file__).parent
 APART = "TODOKU_TEST_APART"
 SOCKET = pathlib.Path("/var/spool/postfix/todoku/gate")
-DUMPS = pathlib.Path("/tmp/dumps")
+# Not below /tmp, where this checkout may be.
+OURS = pathlib.Path("/run/postfix-peer")
+DUMPS = OURS / "dumps"
+GATE_LOG = OURS / "gate.log"
 MAIN = """
 compatibility_level = 3.6
 maillog_file = /var/log/mail.log
@@ -50,8 +53,9 @@ def apart() -> None:
     """Into a network and a view of the file system of its own, in which no Postfix runs."""
     if APART in os.environ:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        kept = "/tmp/postfix"
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp"], check=True)
+        kept = OURS / "postfix"
+        OURS.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", OURS], check=True)
         shutil.copytree("/etc/postfix", kept, symlinks=True)
         for folder in ("/etc/postfix", "/var/spool/postfix", "/var/lib/postfix", "/var/log"):
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder], check=True)
@@ -79,7 +83,7 @@ def start() -> None:
 def gate(workers: int = 2) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, str(HERE / "gate_for_tests.py"), str(SOCKET), "postfix", str(workers)],
-        stderr=os.open("/tmp/gate.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY),
+        stderr=os.open(GATE_LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY),
     )
     wait(lambda: SOCKET.exists())
     return process
@@ -89,9 +93,12 @@ def wait(condition, seconds: float = 15):
     until = time.monotonic() + seconds
     while not (seen := condition()):
         if time.monotonic() > until:
-            raise SystemExit(
-                f"FAILED: waited {seconds} s\n" + pathlib.Path("/var/log/mail.log").read_text()[-3000:]
-            )
+            said = [
+                path.read_text()[-3000:]
+                for path in (GATE_LOG, pathlib.Path("/var/log/mail.log"))
+                if path.exists()
+            ]
+            raise SystemExit("\n".join([f"FAILED: waited {seconds} s", *said]))
         time.sleep(0.05)
     return seen
 
@@ -244,7 +251,7 @@ def refusals() -> None:
     ):
         seen = send(smtp, message(do))
         expect(f"{do} at end of message", seen, seen[0] == code and seen[1].startswith(words))
-    log = pathlib.Path("/tmp/gate.log").read_text()
+    log = GATE_LOG.read_text()
     expect(
         "the fault is in the log with its traceback", log[-2000:], "RuntimeError: a rule with a fault" in log
     )
@@ -270,7 +277,7 @@ def connections() -> None:
 def gone(process: subprocess.Popen[bytes]) -> None:
     seen = send(client(), message("die"))
     expect("a worker that dies with the message: 4xx", seen, seen[0] == 451)
-    wait(lambda: b"another starts" in pathlib.Path("/tmp/gate.log").read_bytes())
+    wait(lambda: b"another starts" in GATE_LOG.read_bytes())
     accepted: list[str] = []
     refused: list[int] = []
     stop = threading.Event()
@@ -391,7 +398,7 @@ if __name__ == "__main__":
     stopping(running)
     if expect.failures and "-v" in sys.argv:  # type: ignore[attr-defined]
         print(
-            pathlib.Path("/tmp/gate.log").read_text()[-5000:],
+            GATE_LOG.read_text()[-5000:],
             pathlib.Path("/var/log/mail.log").read_text()[-3000:],
         )
     sys.exit(1 if expect.failures else 0)  # type: ignore[attr-defined]
