@@ -36,6 +36,7 @@ PICTURES = os.environ.get("TODOKU_SCREENSHOTS", "")
 CONTENT = bytes(range(256)) * 5000
 NAMES = {"ja": "見積書 2026.pdf", "en": "Quotation 2026.pdf"}
 
+# A browser brings hundreds of packages: script/test installs none, and this is run by hand (CONTRIBUTING.md).
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="TODOKU_CHROMIUM does not name a Chromium")
 
 

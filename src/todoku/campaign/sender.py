@@ -212,7 +212,6 @@ class Sender:
         elif batch.refused:
             refused = batch.refused
             await self._in_thread(lambda: health.stop(self._opened, batch.campaign, batch.name, refused))
-            log.error("the campaign %s has stopped: %s", batch.name, refused)
 
     async def _carry(self, line: _Line, waiting: list[Leased], batch: _Batch) -> None:
         """One connection's share: one message after the other, each with its result on the disk before the next."""

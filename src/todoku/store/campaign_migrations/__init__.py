@@ -1,1 +1,1 @@
-"""The steps from one schema of the ledger to the next, run by Alembic (`store.ledger.migrate`)."""
+"""The steps from one schema of bulk mail's database to the next, run by Alembic (`store.campaign.migrate`)."""
