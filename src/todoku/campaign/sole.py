@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from todoku.store import StoreError
@@ -49,6 +49,17 @@ def _advisory(engine: Engine) -> Release | None:
     if got:
         # Not back into the pool: the lock is the connection's.
         connection.detach()
-        return connection.close
+        return lambda: _give_back(connection)
     connection.close()
     return None
+
+
+def _give_back(connection: Connection) -> None:
+    """By a statement: of a connection that is merely closed the server may hear some milliseconds later."""
+    try:
+        connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": _NUMBER})
+        connection.commit()
+    except DBAPIError:
+        pass  # the connection is gone, and the lock with it
+    finally:
+        connection.close()
