@@ -146,7 +146,8 @@ def _alive(things: Any) -> list[Any]:
 def writes(world: World) -> dict[str, int]:
     """How often each operation that changes something was asked for since the switchboard was reset."""
     operations: dict[str, int] = world.relay()["rest_seen"]["operations"]
-    reads = ("get_", "list_", "unknown")  # the last: what was refused before it was looked at
+    # Logs are searched by POST, by the agent, whenever its minute has come; "unknown" was refused before it was read.
+    reads = ("get_", "list_", "search_", "unknown")
     return {name: count for name, count in operations.items() if not name.startswith(reads)}
 
 
