@@ -26,7 +26,8 @@ from todoku.campaign.relay import SUPPRESSED, NotConnected, Refused, Relay, Repl
 from todoku.campaign.rows import Leased, Result
 from todoku.campaign.template import TemplateFault
 from todoku.campaign.writer import Writer
-from todoku.gate.limits import Busy, Limits
+from todoku.gate.limits import Limits
+from todoku.gate.spent import Busy
 
 log = logging.getLogger("todoku.campaign")
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from todoku.gate.decision import HoldBack, Refuse
-from todoku.gate.limits import DAY, MINUTE, MONTH, REMEMBERED, Busy, Limits, Reached, Spender, units
+from todoku.gate.limits import Limits, Reached, Spender
+from todoku.gate.spent import DAY, MINUTE, MONTH, REMEMBERED, Busy, units
 from todoku.settings import Settings, parse
 
 NOW = 1_795_500_000.0
