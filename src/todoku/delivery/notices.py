@@ -20,14 +20,14 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from todoku.delivery import dsn, postmaster
 from todoku.delivery.record import Changed
 from todoku.delivery.states import State
-from todoku.settings import Settings
+from todoku.settings import Settings, ports
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
 log = logging.getLogger("todoku.agent")
 
-SERVER = ("127.0.0.1", 10027)  # Postfix, for this machine's own mail (master.cf)
-TO_THE_POSTMASTER = ("127.0.0.1", 10028)  # to nobody else, and not through the gate
+SERVER = (ports.LOOPBACK, ports.FORWARD)  # Postfix, for this machine's own mail (master.cf)
+TO_THE_POSTMASTER = (ports.LOOPBACK, ports.ALARM)  # to nobody else, and not through the gate
 DOUBT = 10.0  # seconds after a start until the log has certainly been read
 _AT_ONCE = 20
 _SECONDS = 60  # for one answer
