@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 
@@ -38,6 +39,35 @@ def devices(settings: Settings) -> str:
     for (name, _), device in zip(device_classes(settings), settings.devices, strict=True):
         lines.append(f"{ip_network(device.address, strict=False)}  {name}")
     return _text(lines)
+
+
+def way_out_who(settings: Settings) -> str:
+    """regexp: mail to whom leaves through the relay, for `way_out` in main.cf."""
+    ours = [
+        *(domain.name for domain in settings.domains),
+        settings.hostname,
+        "localhost",
+        "localhost.localdomain",
+    ]
+    here = "|".join(re.escape(name) for name in ours)
+    return _text(["# Who is here, and who is not.", f"/@({here})$/  here", "/@/  outside"])
+
+
+def way_out() -> str:
+    """regexp: the words with which mail waits for the relay's plan; what the agent may say, and nothing else.
+
+    Until when is in the agent's table, and `todoku queue` shows it: Postfix lets no such table take over (as $1) what
+    another one says.
+    """
+    return _text(
+        [
+            "# The agent (todoku.delivery.way_out) says: the plan's window, its emails, and when there is room.",
+            *(
+                f"/^{window} /  retry:4.7.1 the relay's plan of the {window} is used up"
+                for window in ("day", "month")
+            ),
+        ]
+    )
 
 
 def relay_reply() -> str:
