@@ -41,7 +41,7 @@ _BACKOFF = (60.0, 1800.0)
 _REPLY = re.compile(r"(?:^|said: |to me: )([245]\d\d)\b")
 _OF_REASON = {
     "HARDBOUNCE": State.BOUNCED,
-    "SOFTBOUNCE": State.BOUNCED,
+    "SOFTBOUNCE": State.EXPIRED,
     "COMPLAINT": State.COMPLAINED,
 }
 LEFT = "way out"  # in the place of a source: what has left (`left`)
