@@ -12,6 +12,7 @@ from ipaddress import ip_network
 
 from todoku.host.endpoint import client_networks
 from todoku.settings import RelayCredential, Settings
+from todoku.settings.telling import TELLING
 
 _LOCAL_PART = "[A-Za-z0-9._+-]+"  # as the settings and the directory allow it
 _WORDS = "[A-Za-z0-9!#$%&'*+/=?^_.[:space:]-]*"  # of a display name, encoded words (RFC 2047) among them
@@ -143,13 +144,17 @@ def submission_received(settings: Settings) -> str:
 
     Of all of our own line "Received: from LAPTOP (NAME [ADDRESS]) (using ...) by US (Postfix) with ESMTPSA ..." what
     stays begins at "by", as in the line that Postfix writes for mail made on the host. Lines of other servers,
-    and ours of port 25, are left as they are.
+    and ours of port 25, are left as they are. And the headers of programs go: the gate would see to that as well, but
+    each change that a milter wants makes cleanup(8) go through its queue file once more.
     """
+    programs = "|".join(re.escape(name) for name in TELLING)
     ours = rf"by {_literally(settings.hostname)} \(Postfix\) with ESMTPS?A? id "
     return _text(
         [
             "# Our own trace line of mail that our people submit, without the client's name and address.",
             rf"/^Received: from .*\[[^]]*\]\)[[:space:]].*({ours}.*)$/  REPLACE Received: ${{1}}",
+            "# Which program wrote it, and from where.",
+            f"/^({programs})[[:space:]]*:/  IGNORE",
         ]
     )
 
