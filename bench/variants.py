@@ -24,7 +24,8 @@ _FIRST_PORT = 10601
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`families`: the heads of the milter's processes. `mark`: a header that it adds, "-NAME" if it removes it."""
+    """`families`: the heads of the milter's processes. `mark`: a header that it adds; "refuses" if it is the one that
+    takes no message with two subjects."""
 
     name: str
     port: int
@@ -53,7 +54,7 @@ def all_of_them(world: World, packages: Path) -> Iterator[tuple[Variant, ...]]:
                 _FIRST_PORT + 1,
                 "unix:todoku/gate",
                 tuple(host.daemons()["todoku-gate"]),
-                "-User-Agent",
+                "refuses",
             ),
             Variant("opendkim", _FIRST_PORT + 2, "unix:bench/opendkim", (opendkim,), "DKIM-Signature"),
             Variant("pymilter", _FIRST_PORT + 3, "unix:bench/pymilter", (pymilter,), "X-Bench"),
@@ -126,11 +127,24 @@ def _does_its_work(world: World, variant: Variant) -> None:
     seen = {
         "DKIM-Signature": "DKIM-Signature" in headers,
         "X-Bench": "X-Bench" in headers,
-        "-User-Agent": "User-Agent" not in headers,
+        "refuses": _refuses(world, what),
     }
     for mark, there in seen.items():
         if not headers or there != (mark == variant.mark):
             raise BenchFailed(f"{variant.name} does not do its work: the message has {sorted(headers)}")
+
+
+def _refuses(world: World, what: load.Load) -> bool:
+    session = load.Session(what, None)
+    twice = b"Subject: and once more\r\n" + what.message(0, 1, "carol@mailbox.example")
+    try:
+        session.submit(world.login, "carol@mailbox.example", twice)
+    except load.Refused:
+        return True
+    finally:
+        session.close()
+        host.run("postsuper", "-d", "ALL")
+    return False
 
 
 def settings(world: World, variant: Variant, *, tag: str, size: int, per_session: int = 1) -> load.Load:

@@ -36,7 +36,7 @@ def all_clear(world: World) -> None:
     world.flush()
     time.sleep(1)
     subprocess.run(["postsuper", "-d", "ALL"], check=True, capture_output=True)
-    wait(lambda: not told() and not _on_their_way(), "the alarms of other tests to be over", 40)
+    wait(lambda: not told() and not on_their_way(), "the alarms of other tests to be over", 40)
     time.sleep(0.5)  # from Postfix into the mailbox
 
 
@@ -48,7 +48,7 @@ def told() -> dict[str, Any]:
     return found
 
 
-def _on_their_way() -> int:
+def on_their_way() -> int:
     return int(_ask("SELECT count(*) FROM notice WHERE state IN ('waiting', 'sending')"))
 
 

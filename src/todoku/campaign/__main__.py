@@ -30,7 +30,7 @@ from todoku.campaign.relay import Server
 from todoku.campaign.sender import Sender
 from todoku.delivery import alarms, privileges, suppressions
 from todoku.delivery.alarms import Alarm
-from todoku.gate import limits
+from todoku.gate import limits, spent
 from todoku.settings import DEFAULT_PATH, CredentialError, Settings, SettingsError, credential, load
 from todoku.store import StoreError, ledger
 from todoku.store import campaign as store
@@ -113,7 +113,7 @@ def _child(
     try:
         counters = limits.Limits(settings)
         # As whom they belong to: the gate would not get into a file of root's.
-        with ledger.as_owner_of(limits.FILE.parent):
+        with ledger.as_owner_of(spent.FILE.parent):
             counters.open()
         privileges.drop(options.user, _GROUPS)
         code = asyncio.run(_work(opened, server, counters, theirs))

@@ -27,7 +27,8 @@ from todoku.campaign.replies import Reply
 from todoku.campaign.rows import Leased, Result
 from todoku.campaign.template import TemplateFault
 from todoku.campaign.writer import Writer
-from todoku.gate.limits import Busy, Limits
+from todoku.gate.limits import Limits
+from todoku.gate.spent import Busy
 
 log = logging.getLogger("todoku.campaign")
 

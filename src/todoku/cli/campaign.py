@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Campaigns: one message to many.")
 _LOOKED_AT = 20  # recipients whose messages are looked at before anything is sent
 _LARGEST = 2_000_000  # bytes: what the relay counts as one email
-_POSTFIX = ("127.0.0.1", 10027)  # for this machine's own mail (master.cf)
 
 
 @app.command("create")
@@ -145,12 +144,13 @@ def test(
     import smtplib
 
     from todoku.campaign import letters, lists
+    from todoku.settings import ports
 
     with opened(ctx, "a test", as_json=as_json) as here:
         to = lists.check_address(to)
         content = letters.preview(here, name, like)
         try:
-            with smtplib.SMTP(*_POSTFIX, local_hostname="localhost", timeout=60) as smtp:
+            with smtplib.SMTP(ports.LOOPBACK, ports.FORWARD, local_hostname="localhost", timeout=60) as smtp:
                 smtp.sendmail(here.wanted.envelope_sender, [to], content)
         except (smtplib.SMTPException, OSError) as error:
             refuse(f"the test could not be sent: {error}", FAILED, as_json=as_json)

@@ -1,6 +1,6 @@
 """The probe of the container's health check: one small message through every part, found at its end and removed.
 
-It comes in by the door that the gate itself uses (127.0.0.1:10027), which asks nobody's DNS, while port 25 is asked as
+It comes in by the door that the gate itself uses (`ports.FORWARD`), which asks nobody's DNS, while port 25 is asked as
 far as RCPT: a resolver that is away must not have a working container restarted.
 """
 
@@ -19,7 +19,7 @@ from todoku.directory import DirectoryError, passwords, place
 from todoku.host import endpoint
 from todoku.host.client import Host, HostError
 from todoku.host.supervisor import SOCKET, Supervisor
-from todoku.settings import Settings
+from todoku.settings import Settings, ports
 from todoku.store import StoreError, ledger
 
 PROGRAMS = ("todoku-gate", "todoku-agent", "todoku-postfix", "todoku-dovecot")
@@ -93,7 +93,7 @@ class Probe:
             f"From: <{self._address}>\r\nTo: <{self._address}>\r\nSubject: health check\r\n"
             f"Message-ID: {self._message_id}\r\nAuto-Submitted: auto-generated\r\n\r\nAll parts work.\r\n"
         )
-        with smtplib.SMTP("127.0.0.1", 10027, timeout=15) as smtp:
+        with smtplib.SMTP(ports.LOOPBACK, ports.FORWARD, timeout=15) as smtp:
             smtp.sendmail(self._address, [self._address], text)
 
     def _arrives(self) -> None:

@@ -78,13 +78,19 @@ def queue(ctx: typer.Context, as_json: Json = False) -> None:
     context: Context = ctx.obj
     settings = context.settings()
     require_root("looking into the queue")
-    from todoku.delivery.queue import in_turn, waiting
+    from todoku.delivery import way_out
+    from todoku.delivery.queue import in_turn, waiting, with_room
     from todoku.host.postfix.pace import pace
 
     speed = pace(settings.relay.plan)
     try:
+        shut = way_out.said()
         found = in_turn(
-            waiting(), speed.delay, speed.recipients, lambda to: not settings.is_own(to), time.time()
+            with_room(waiting(), shut.until if shut else None),
+            speed.delay,
+            speed.recipients,
+            lambda to: not settings.is_own(to),
+            time.time(),
         )
     except OSError as error:
         refuse(str(error), FAILED, as_json=as_json)

@@ -146,7 +146,7 @@ def _services(settings: Settings) -> dict[str, bool]:
 def _usage(settings: Settings, now: float) -> list[Usage]:
     """As the gate has counted it; nothing where it has counted nothing yet."""
     from todoku.delivery.conditions import Usage
-    from todoku.gate.limits import FILE, used
+    from todoku.gate.spent import FILE, used
 
     plan = settings.relay.plan
     limits = {"a minute": plan.per_minute, "in 24 hours": plan.per_day, "in 31 days": plan.per_month}

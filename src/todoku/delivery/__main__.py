@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -23,6 +24,7 @@ from todoku.delivery import (
     privileges,
     suppressions,
     watch,
+    way_out,
 )
 from todoku.delivery.agent import Agent, Task
 from todoku.delivery.decisions import Decisions
@@ -149,6 +151,9 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
             recorder.record(records)
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
+    if options.way_out.is_dir():
+        door = way_out.WayOut(recorder.left, settings.relay.plan, _reload(files), options.way_out)
+        tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
     told = health.Told(options.health)
     agent.add(Task("telling how it is", _OFTEN, lambda: told.tell(agent.health())))
@@ -167,6 +172,11 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     if served is not None:
         served.close()
     return 0
+
+
+def _reload(files: LogFiles | None) -> Callable[[], None]:
+    """What has Postfix read the table. With systemd a unit waits for the table to change (`host.way_out`)."""
+    return files.reload if isinstance(files, opener.Borrowed) else lambda: None
 
 
 def _serve(settings: Settings, figures: Figures) -> Server | None:
@@ -234,6 +244,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--alarms", type=Path, default=alarms.FOLDER, help="what others report to be wrong (%(default)s)"
+    )
+    parser.add_argument(
+        "--way-out",
+        type=Path,
+        default=way_out.FOLDER,
+        help="where to have mail wait for the relay's plan (%(default)s)",
     )
     parser.add_argument(
         "--health", type=Path, default=health.FILE, help="where to tell how the agent is (%(default)s)"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from todoku.delivery.alarms import Alarm
-from todoku.delivery.queue import Waiting
+from todoku.delivery.queue import USED_UP, Waiting
 
 HOUR, DAY = 3600.0, 86_400.0
 _OLDEST = HOUR  # seconds that a message may wait before somebody should know
@@ -80,7 +80,7 @@ def _services(seen: Seen) -> list[Alarm]:
     ]
 
 
-# What the relay refuses: by what, under which name, and what to do.
+# What the relay refuses, or would: by what, under which name, and what to do.
 _REFUSED = (
     (
         _PASSWORD,
@@ -93,6 +93,12 @@ _REFUSED = (
         "relay:sender",
         "the relay does not accept a sender",
         "look at `todoku plan`; a sender that is new is accepted within a quarter of an hour",
+    ),
+    (
+        re.compile(USED_UP),
+        "plan:waits",
+        "the relay's plan is used up",
+        "the mail leaves once there is room again (`todoku queue`); a larger plan is ordered at Oracle",
     ),
     (
         _QUOTA,

@@ -24,6 +24,7 @@ class Failure:
     arrived: float
     message_id: str  # of the message, angle brackets included, or empty
     queue_id: str
+    in_time: bool = True  # it was refused; False: it was tried until it was too late
 
 
 def notice(failure: Failure, to: str, hostname: str, sender: str, message_id: str) -> bytes:
@@ -47,14 +48,27 @@ def _words(failure: Failure, hostname: str) -> str:
     when = datetime.fromtimestamp(failure.arrived, UTC).strftime("%Y-%m-%d %H:%M UTC")
     said = failure.words or "(nothing)"
     whose = failure.host or "the recipient's mail server"
+    if failure.in_time:
+        why = "but the recipient's mail server refused it later. It will not be tried again."
+        what = (
+            "Mail to this address is not sent any more until the postmaster allows it again. Correct the address, or "
+            "reach the recipient in another way."
+        )
+    else:
+        why = (
+            "but the recipient's mail server could not take it, and it was given up after having been tried for a long "
+            "time."
+        )
+        what = (
+            "The address may well be right: send the message again later. Should that be refused, as the relay has put "
+            "the address on its suppression list, the postmaster can allow it again."
+        )
     return (
         f"This is the mail system of {hostname}.\n\n"
         f"Your message of {when} to\n\n    {failure.recipient}\n\n"
-        "did not arrive. It had been accepted for delivery, but the recipient's mail server refused it later. "
-        "It will not be tried again.\n\n"
+        f"did not arrive. It had been accepted for delivery, {why}\n\n"
         f"{whose} said:\n\n    {said}\n\n"
-        "Mail to this address is not sent any more until the postmaster allows it again. Correct the address, or reach "
-        f"the recipient in another way.\n\n"
+        f"{what}\n\n"
         f"Message-ID: {failure.message_id or '(none)'}\n"
     )
 
@@ -71,7 +85,8 @@ def _fields(failure: Failure, hostname: str) -> EmailMessage:
         {
             "Final-Recipient": f"rfc822; {_plain(failure.recipient)}",
             "Action": "failed",
-            "Status": found[1] if found else "5.0.0",
+            # RFC 3463 3.5: delivery time expired.
+            "Status": (found[1] if found else "5.0.0") if failure.in_time else "4.4.7",
             "Remote-MTA": f"dns; {_plain(failure.host)}" if failure.host else "",
             "Diagnostic-Code": f"smtp; {_plain(failure.words)}" if failure.words else "",
             "Last-Attempt-Date": _date(failure.failed),

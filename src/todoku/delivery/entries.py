@@ -121,7 +121,7 @@ class Heard(NamedTuple):
     time: float
     queue_id: str  # always empty
     id: str  # the record's own: it may be read twice
-    action: str  # "relay", "bounce", "complaint", "suppressed"
+    action: str  # "relay", "bounce", "soft bounce", "complaint", "suppressed"
     address: str  # lower case
     message_id: str  # without angle brackets
     words: str  # the other side's

@@ -16,10 +16,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from todoku.delivery.guessing import Guesses
+from todoku.settings import ports
 
 log = logging.getLogger("todoku.agent")
 
-ADDRESS = ("127.0.0.1", 10029)
+ADDRESS = (ports.LOOPBACK, ports.GUESSING)
 KEY = Path("/var/lib/todoku/ledger/guessing-key")
 KNOWN = Path("/var/lib/todoku/ledger/known-clients.json")
 HEADER = "X-Todoku-Key"

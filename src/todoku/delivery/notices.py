@@ -20,18 +20,19 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from todoku.delivery import dsn, postmaster
 from todoku.delivery.record import Changed
 from todoku.delivery.states import State
-from todoku.settings import Settings
+from todoku.settings import Settings, ports
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
 log = logging.getLogger("todoku.agent")
 
-SERVER = ("127.0.0.1", 10027)  # Postfix, for this machine's own mail (master.cf)
-TO_THE_POSTMASTER = ("127.0.0.1", 10028)  # to nobody else, and not through the gate
+SERVER = (ports.LOOPBACK, ports.FORWARD)  # Postfix, for this machine's own mail (master.cf)
+TO_THE_POSTMASTER = (ports.LOOPBACK, ports.ALARM)  # to nobody else, and not through the gate
 DOUBT = 10.0  # seconds after a start until the log has certainly been read
 _AT_ONCE = 20
 _SECONDS = 60  # for one answer
 _ACCEPTED = (State.ACCEPTED, State.RELAYED)
+_FAILED = (State.BOUNCED, State.EXPIRED)
 
 # Hands a message to Postfix: to whom, and the octets. Raises smtplib.SMTPException or OSError.
 HandOver = Callable[[str, bytes], None]
@@ -56,7 +57,7 @@ class Writer:
 
     def __call__(self, connection: Connection, changes: Sequence[Changed]) -> None:
         for change in changes:
-            if change.before in _ACCEPTED and change.now is State.BOUNCED:
+            if change.before in _ACCEPTED and change.now in _FAILED:
                 self._write(connection, change)
             if change.now is State.COMPLAINED:
                 self._tell_of_complaint(connection, change)
@@ -95,6 +96,7 @@ class Writer:
             arrived=change.message.values["arrived"],
             message_id=change.message.values["message_id"] or "",
             queue_id=change.message.values["queue_id"] or "",
+            in_time=change.now is not State.EXPIRED,
         )
         content = dsn.notice(failure, to, self._settings.hostname, self._settings.postmaster, message_id)
         row = {

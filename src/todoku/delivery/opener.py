@@ -2,7 +2,8 @@
 
 Without a syslog daemon Postfix writes its log itself, for root alone. What reads it should not be root: strangers have
 their words in it. So the agent is two processes. This one keeps its rights, knows the one log (and what was rotated
-out of it), and hands out open files over a socket; the other has given its rights up, and does everything.
+out of it), and hands out open files over a socket; the other has given its rights up, and does everything. The same
+way Postfix is told to read its tables anew, which root alone may do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from typing import BinaryIO, cast
@@ -19,6 +22,9 @@ from todoku.delivery.follow import Folder, Found
 _LONGEST = 256  # bytes of a request: a file's name
 _ANSWER = 64 * 1024  # bytes
 _MOST = 400  # files that belong to a log
+_RELOAD = b"\n\n"  # no file's name
+_RELOADS = ("postfix", "reload")
+_PAUSE = 1.0  # seconds from one reload to the next
 
 
 def serve(link: socket.socket, folder: Folder) -> None:
@@ -30,7 +36,22 @@ def serve(link: socket.socket, folder: Folder) -> None:
             continue
         if not request:
             return
+        if request == _RELOAD:
+            _reload(link)
+            continue
         _answer(link, folder, request.decode("utf-8", "replace").strip("\n"))
+
+
+def _reload(link: socket.socket) -> None:
+    try:
+        done = subprocess.run(
+            _RELOADS, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+        )
+        words = "" if done.returncode == 0 else done.stderr.decode("utf-8", "replace").strip() or "failed"
+    except (OSError, subprocess.SubprocessError) as error:
+        words = str(error)
+    link.sendall(json.dumps(words[:1000]).encode())
+    time.sleep(_PAUSE)  # whoever asks without end is kept waiting
 
 
 def _answer(link: socket.socket, folder: Folder, name: str) -> None:
@@ -57,6 +78,13 @@ class Borrowed:
     def found(self) -> Sequence[Found]:
         self._link.sendall(b"\n")
         return [Found(*each) for each in json.loads(self._link.recv(_ANSWER))]
+
+    def reload(self) -> None:
+        """Has Postfix read its tables anew. OSError."""
+        self._link.sendall(_RELOAD)
+        answer = self._link.recv(_ANSWER)
+        if words := json.loads(answer or b'"the opener is gone"'):
+            raise OSError(f"{' '.join(_RELOADS)}: {words}")
 
     def open(self, name: str) -> BinaryIO:
         self._link.sendall(name.encode()[: _LONGEST - 1] + b"\n")

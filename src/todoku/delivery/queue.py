@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 SPOOL = Path("/var/spool/postfix")
+USED_UP = r"relay's plan of the (day|month) is used up"  # as /etc/postfix/way_out.regexp has it
 # What a reason means, and what to do; the first that fits.
 _MEANINGS = (
     (r"per minute reached", "the relay takes no more this minute; it is tried again by itself"),
+    (USED_UP, "the relay's plan is used up; it leaves once there is room"),
     (r"per (day|month) reached", "the relay's plan is used up; it is tried again until there is room in it"),
     (r"Authorization failed", "the relay does not (yet) accept this sender: see `todoku plan`"),
     (r"dovecot|lmtp", "the mailbox server does not take it now"),
@@ -82,6 +84,17 @@ def parse(lines: Iterable[str], when_next: Callable[[str], float | None]) -> lis
                 )
             )
     return sorted(found, key=lambda each: each.arrived)
+
+
+def with_room(found: Iterable[Waiting], until: float | None) -> list[Waiting]:
+    """The same, where those that wait for room in the relay's plan know when there is (`way_out`), if that is known:
+    then they are tried, whatever Postfix has in mind."""
+    return [
+        replace(each, next=until)
+        if until is not None and any(re.search(USED_UP, reason) for _, reason in each.recipients)
+        else each
+        for each in found
+    ]
 
 
 def in_turn(

@@ -28,6 +28,7 @@ from todoku.delivery.entries import (
     Removed,
     Told,
 )
+from todoku.delivery.left import Left, emails
 from todoku.delivery.rows import MessageRow, Row, Rows
 from todoku.delivery.states import State
 from todoku.store import StoreError, ledger
@@ -40,9 +41,10 @@ _BACKOFF = (60.0, 1800.0)
 _REPLY = re.compile(r"(?:^|said: |to me: )([245]\d\d)\b")
 _OF_REASON = {
     "HARDBOUNCE": State.BOUNCED,
-    "SOFTBOUNCE": State.BOUNCED,
+    "SOFTBOUNCE": State.EXPIRED,
     "COMPLAINT": State.COMPLAINED,
 }
+LEFT = "way out"  # in the place of a source: what has left (`left`)
 _MOST_OPEN = 20_000  # messages kept in memory; more than that, and they are read from the ledger again
 
 
@@ -75,6 +77,8 @@ class Recorder:
         self._rows = Rows()
         self._changes: list[Changed] = []
         self._connection: Connection | None = None  # of the transaction
+        self._left: Left | None = None  # as it is in the ledger
+        self._leaving: list[tuple[float, int]] = []
         self.replies: Counter[str] = Counter()  # of the relay, by their code; "" where it said nothing
 
     def position(self, source: str) -> str | None:
@@ -83,6 +87,13 @@ class Recorder:
         with ledger.read(self._engine) as connection:
             found = connection.execute(query).scalar()
         return None if found is None else str(found)
+
+    def left(self) -> Left:
+        """What the relay has taken of the plan of a day and a month. Raises `StoreError`."""
+        if self._left is None:
+            with ledger.read(self._engine) as connection:
+                self._left = _left(connection)
+        return self._left
 
     def works(self) -> bool:
         """Whether the ledger can be written to at all."""
@@ -111,13 +122,17 @@ class Recorder:
         """All of it, or on an error nothing. Raises `StoreError`."""
         try:
             with ledger.write(self._engine) as connection:
-                self._connection = connection
+                self._connection, self._leaving = connection, []
+                left = self._left or _left(connection)
                 self._rows.begin(connection, (entry.queue_id for entry in entries))
                 for entry in entries:
                     _RECORD[type(entry)](self, entry)
                 self._rows.write(connection)
                 if self._listener is not None and self._changes:
                     self._listener(connection, self._changes)
+                if self._leaving:
+                    left = left.with_more(self._leaving)
+                    positions = {**positions, LEFT: left.text()}
                 _keep(connection, positions)
                 if _undo:
                     raise _Undo
@@ -126,6 +141,7 @@ class Recorder:
             raise
         finally:
             self._changes, self._connection = [], None
+        self._left = left
         self._rows.written()
         relayed_to = (each for each in entries if isinstance(each, Attempt) and each.service.endswith("smtp"))
         self.replies.update(_code(each.words) for each in relayed_to)
@@ -165,6 +181,8 @@ class Recorder:
             recipient.fill("original", entry.original.lower())
             _replaced(message, entry.original.lower())
         self._rows.attempt(recipient, entry.time, state, entry.host, entry.dsn, words)
+        if state is State.ACCEPTED:
+            self._leaving.append((entry.time, emails(message.values["size"])))
 
     def _noticed(self, entry: Noticed) -> None:
         self._rows.message(entry.notice, entry.time).fill("parent", entry.queue_id)
@@ -300,6 +318,29 @@ def _keep(connection: Connection, positions: Mapping[str, str]) -> None:
         connection.execute(delete(schema.checkpoint).where(sources))
         rows = [{"source": source, "position": position} for source, position in positions.items()]
         connection.execute(insert(schema.checkpoint), rows)
+
+
+def _left(connection: Connection) -> Left:
+    """As it was kept; from the attempts themselves, where it never was."""
+    checkpoint, attempt, recipient, message = (
+        schema.checkpoint,
+        schema.attempt,
+        schema.recipient,
+        schema.message,
+    )
+    kept = connection.execute(select(checkpoint.c.position).where(checkpoint.c.source == LEFT)).scalar()
+    if kept is not None:
+        try:
+            return Left.of(kept)
+        except ValueError:
+            log.error("what has left cannot be understood: it is counted anew")
+    query = (
+        select(attempt.c.time, message.c.size)
+        .join(recipient, recipient.c.id == attempt.c.recipient)
+        .join(message, message.c.id == recipient.c.message)
+        .where(attempt.c.state == State.ACCEPTED)
+    )
+    return Left().with_more((row.time, emails(row.size)) for row in connection.execute(query))
 
 
 _RECORD: dict[type, Callable[[Recorder, Any], None]] = {

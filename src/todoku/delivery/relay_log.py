@@ -23,6 +23,7 @@ log = logging.getLogger("todoku.agent")
 FOLDER = Path("/var/lib/todoku/relay")
 NAME = "log"
 _TYPE = "com.oraclecloud.emaildelivery.emaildomain."
+SOFT_BOUNCE = "soft bounce"  # the other side had trouble of its own until the relay gave up
 _ACTIONS = ("relay", "bounce", "complaint")
 _SUPPRESSED = re.compile(r"rec[ei]pient suppressed", re.IGNORECASE)  # both spellings are on Oracle's pages
 _LATEST = 32_503_680_000.0  # the year 3000
@@ -88,6 +89,8 @@ def kept(text: str) -> Heard:
 
 def _action(data: dict[str, Any]) -> str:
     action = data.get("action")
+    if action == "bounce" and str(data.get("errorType", "")).strip().lower() == "soft":
+        return SOFT_BOUNCE
     if action in _ACTIONS:
         return str(action)
     if action == "accept" and _SUPPRESSED.search(str(data.get("errorType", ""))):

@@ -26,10 +26,11 @@ PATIENCE = 86_400.0  # seconds that a record waits for its message
 OF_ACTION = {
     "relay": State.RELAYED,
     "bounce": State.BOUNCED,
+    relay_log.SOFT_BOUNCE: State.EXPIRED,
     "complaint": State.COMPLAINED,
     "suppressed": State.SUPPRESSED,
 }
-_OPEN = (State.ACCEPTED, State.RELAYED)
+_OPEN = (State.ACCEPTED, State.RELAYED, State.EXPIRED)  # the relay may know better than that it was given up
 _AT_ONCE = 500
 
 

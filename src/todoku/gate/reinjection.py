@@ -28,8 +28,9 @@ from pathlib import Path
 
 from todoku.gate import passage
 from todoku.gate.message import READ_PIECE
+from todoku.settings import ports
 
-SERVER = ("127.0.0.1", 10027)
+SERVER = (ports.LOOPBACK, ports.FORWARD)
 NOTES = Path("/var/lib/todoku/gate/forwarded")
 POSTFIX = Path("/var/spool/postfix/pid/master.pid")  # written when Postfix is started
 _REMEMBERED = 5 * 86400  # seconds: as long as mail servers try again

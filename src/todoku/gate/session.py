@@ -8,7 +8,6 @@ accident: a rule that fails, a body that cannot be stored, a change that cannot 
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -18,16 +17,16 @@ from typing import Any, TypeAlias
 
 from todoku.gate import changes, events, replies
 from todoku.gate.context import Context
-from todoku.gate.decision import PASS, Change, Decision, HoldBack, Pass, Refuse, Verdict
+from todoku.gate.decision import Decision, HoldBack, Refuse, Verdict
+from todoku.gate.judging import FAILED, Judge, called
 from todoku.gate.message import MOST_KEPT, Body, Client, MessageSoFar
 from todoku.gate.protocol import Agreement, ProtocolError, Step, agree
-from todoku.gate.rule import Placed, RuleSet, Stage
+from todoku.gate.rule import RuleSet, Stage
 
 log = logging.getLogger("todoku.gate")
 
 Work: TypeAlias = Generator[Awaitable[Decision], Decision, bytes]
 
-FAILED = HoldBack(451, "4.3.0", "The mail filter had a fault of its own; please try again later")
 NO_SPACE = HoldBack(451, "4.3.1", "The mail filter cannot store the message now; please try again later")
 TOO_MUCH = Refuse(552, "5.3.4", f"Headers and recipients exceed {MOST_KEPT // 1024 // 1024} MiB")
 
@@ -82,7 +81,7 @@ class Session:
         self._context = surroundings.context
         self._spool = surroundings.spool
         self._record = surroundings.record
-        self._rule = ""  # that decided last
+        self._judge = Judge(surroundings.rules)
         self._agreement: Agreement | None = None
         self._after: Mapping[type, bytes] = {}  # what is said after an event that nothing is decided on
         self._leading_space = self._may_skip = False
@@ -225,7 +224,7 @@ class Session:
         try:
             told = changes.difference(message, self._agreed())
         except Exception:
-            log.exception("%s: the changes cannot be told to the mail server: held back", _id(message))
+            log.exception("%s: the changes cannot be told to the mail server: held back", called(message))
             self._verdict = FAILED
             return self._deliver_verdict()
         self._record(message, None, "")
@@ -242,10 +241,10 @@ class Session:
     def _ask_at_once(self, stage: Stage) -> Work:
         """A stage of the SMTP dialogue: the verdict is the reply to that command."""
         message = self._message or self._blank(self._client_macros)
-        verdict = yield from self._ask(stage, message)
+        verdict = yield from self._judge.ask(stage, message)
         if verdict is None:
             return replies.CONTINUE
-        self._record(message, verdict, self._rule)
+        self._record(message, verdict, self._judge.rule)
         if stage is Stage.RCPT:
             message.recipient_refused()
         elif stage is Stage.MAIL:
@@ -256,32 +255,12 @@ class Session:
         if stage is Stage.HEADERS:
             self._headers_judged = True
         if self._verdict is None and self._message is not None:
-            self._verdict = yield from self._ask(stage, self._message)
-
-    def _ask(
-        self, stage: Stage, message: MessageSoFar
-    ) -> Generator[Awaitable[Decision], Decision, Verdict | None]:
-        for placed in self._rules.at[stage]:
-            self._rule = placed.name
-            try:
-                answer = placed.rule(message)
-                if answer is PASS:
-                    continue
-                if inspect.isawaitable(answer):
-                    answer = yield answer
-                verdict = _follow(placed, answer, message)
-            except Exception:
-                log.exception("%s: rule %s failed: held back", _id(message), placed.name)
-                return FAILED
-            if verdict:
-                log.info("%s: rule %s: %s", _id(message), placed.name, _said(verdict, message))
-                return verdict
-        return None
+            self._verdict = yield from self._judge.ask(stage, self._message)
 
     def _deliver_verdict(self) -> bytes:
         verdict = self._verdict or FAILED
         if self._message is not None:
-            self._record(self._message, verdict, self._rule)
+            self._record(self._message, verdict, self._judge.rule)
         self.close()
         return replies.reply_code(verdict.code, verdict.enhanced, verdict.words)
 
@@ -304,7 +283,7 @@ class Session:
         """Counts what is held in memory for this message; past the bound it is refused and no more is held."""
         self._kept += size
         if self._kept > MOST_KEPT and self._verdict is None:
-            log.warning("%s: more than %d bytes of headers and recipients", _id(self._message), MOST_KEPT)
+            log.warning("%s: more than %d bytes of headers and recipients", called(self._message), MOST_KEPT)
             self._verdict = TOO_MUCH
 
     def _store(self, body: Body, chunk: bytes) -> None:
@@ -313,37 +292,8 @@ class Session:
         try:
             body.append(chunk)
         except OSError:
-            log.exception("%s: the body cannot be stored: held back", _id(self._message))
+            log.exception("%s: the body cannot be stored: held back", called(self._message))
             self._verdict = NO_SPACE
-
-
-def _follow(placed: Placed, answer: Decision, message: MessageSoFar) -> Verdict | None:
-    """Applies a change; TypeError or ValueError when the rule decided what it may not."""
-    match answer:
-        case Pass():
-            return None
-        case Refuse() | HoldBack():
-            return answer
-        case Change(modifications):
-            if placed.stage < Stage.MAIL:
-                raise ValueError(f"there is no message to change at {placed.stage.name}")
-            for modification in modifications:
-                if placed.stage < Stage.HEADERS and changes.touches_content(modification):
-                    raise ValueError(f"headers and body cannot be changed at {placed.stage.name}")
-                changes.apply(modification, message)
-            return None
-        case _:
-            raise TypeError(f"a rule decides Pass, Change, Refuse or HoldBack, not {answer!r}")
-
-
-def _said(verdict: Verdict, message: MessageSoFar) -> str:
-    who = f"from=<{message.sender}> login={message.login or '-'} client={message.client.address or '-'}"
-    return f"{verdict.code} {verdict.enhanced} {' '.join(verdict.words.split())} ({who})"
-
-
-def _id(message: MessageSoFar | None) -> str:
-    """How the log calls the message: as Postfix does."""
-    return (message and message.queue_id) or "NOQUEUE"
 
 
 # Each takes the event that its key says.

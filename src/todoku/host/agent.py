@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import gate, guessing, managers, own_services
+from todoku.host import gate, guessing, managers, own_services, way_out
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -28,8 +28,6 @@ EXCHANGE = "/var/lib/todoku/exchange"
 ALARMS = "/var/lib/todoku/alarms"
 LOG = "/var/log/mail.log"
 SCHEMA_ID = "ledger:schema"
-UNIT = f"/etc/systemd/system/{AGENT.name}.service"
-SECTION = f"/etc/supervisor/conf.d/{AGENT.name}.conf"
 
 _CODE = ("delivery", "settings", "store")  # the rooms that it runs
 
@@ -160,14 +158,6 @@ def _command(facts: Facts, program: gate.Program) -> list[str]:
 
 
 def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
-    if facts.service_manager == "systemd":
-        return RenderedFile(UNIT, _unit(facts, program))
-    if facts.service_manager == "supervisord":
-        return RenderedFile(SECTION, own_services.section(AGENT.name, _command(facts, program)))
-    return None
-
-
-def _unit(facts: Facts, program: gate.Program) -> str:
     confined = own_services.without_rights(
         USER,
         USER,
@@ -175,5 +165,9 @@ def _unit(facts: Facts, program: gate.Program) -> str:
         code_is_open=program.code_is_open,
         more="SupplementaryGroups=systemd-journal postdrop",
     )
-    command = own_services.unit_command(_command(facts, program))
-    return _UNIT.format(command=command, folders=f"{STATE} {EXCHANGE}", confined=confined)
+
+    def unit(line: str) -> str:
+        folders = f"{STATE} {EXCHANGE} {way_out.FOLDER}"
+        return _UNIT.format(command=line, folders=folders, confined=confined)
+
+    return own_services.starter(AGENT, facts, _command(facts, program), unit)

@@ -225,7 +225,7 @@ def _by_program(facts: Facts, program: gate.Program) -> list[Resource[Host, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Timer(HostResource[bool]):
-    """A timer of systemd's that runs, and will after a reboot."""
+    """A timer of systemd's (or what waits for a file to change) that runs, and will after a reboot."""
 
     name: str
 

@@ -20,8 +20,6 @@ from todoku.host.services import DAILY_CHECK, Service
 from todoku.plan.resource import Resource
 
 STATE = "/var/lib/todoku/check"
-UNIT = f"/etc/systemd/system/{DAILY_CHECK.name}.service"
-SECTION = f"/etc/supervisor/conf.d/{DAILY_CHECK.name}.conf"
 
 _CODE = (
     "cli/daily_check.py",
@@ -83,10 +81,9 @@ def resources(facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
 def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     command = [sys.executable, "-I", "-m", "todoku.cli.daily_check", "--config", str(program.config)]
     command += ["--pid-file", DAILY_CHECK.pid_file]
-    if facts.service_manager == "systemd":
-        folders = f"{STATE} {agent.ALARMS} {place.HERE.database.parent}"
-        line = own_services.unit_command(command)
-        return RenderedFile(UNIT, _UNIT.format(command=line, folders=folders, confined=own_services.CONFINED))
-    if facts.service_manager == "supervisord":
-        return RenderedFile(SECTION, own_services.section(DAILY_CHECK.name, command, umask="027"))
-    return None
+    folders = f"{STATE} {agent.ALARMS} {place.HERE.database.parent}"
+
+    def unit(line: str) -> str:
+        return _UNIT.format(command=line, folders=folders, confined=own_services.CONFINED)
+
+    return own_services.starter(DAILY_CHECK, facts, command, unit, umask="027")

@@ -29,6 +29,7 @@ from todoku.host import (
     page,
     postfix,
     relay_watch,
+    way_out,
 )
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
@@ -123,6 +124,7 @@ def resources(
         *clamav.resources(settings, facts),
         *gate.resources(facts, program, page.folders(settings)),
         *agent.resources(settings, facts, program),
+        *way_out.resources(facts),
         *(relay_watch.resources(settings, facts, program) if cloud else ()),
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
@@ -186,7 +188,7 @@ def _postfix(
         extra={"relay-credential": ()},
         addresses=addresses,
         read_by=((credential, "smtp"),),  # a texthash: table, which smtp(8) opens when it starts
-        after=frozenset({gate.SERVICE_ID}),
+        after=frozenset({gate.SERVICE_ID, way_out.TABLE_ID}),
         reason="takes mail in, and hands it to the relay",
     )
     return [configured, *rest, *service]

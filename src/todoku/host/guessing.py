@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from todoku.host.client import Host
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change
+from todoku.settings import ports
 
 DOVECOT_FILE = "/etc/dovecot/guessing.conf"
 AGENT_FILE = "/var/lib/todoku/ledger/guessing-key"
-URL = "http://127.0.0.1:10029/"  # of the agent (todoku.delivery.guessing_server)
+URL = f"http://{ports.LOOPBACK}:{ports.GUESSING}/"  # of the agent (todoku.delivery.guessing_server)
 ID = "guessing-key"
 _HEADER = "X-Todoku-Key"
 _KEY = re.compile(rf"(?m)^auth_policy_server_api_header = {_HEADER}: ([0-9a-f]{{64}})$")

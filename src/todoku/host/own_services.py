@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import todoku
+from todoku.host.facts import Facts
+from todoku.host.rendered import RenderedFile
+from todoku.host.services import Daemon
 
 PACKAGE = Path(todoku.__file__).parent
 
@@ -86,6 +89,19 @@ stopsignal=TERM
 stopwaitsecs=40
 redirect_stderr=true
 {more}"""
+
+
+def starter(
+    daemon: Daemon, facts: Facts, command: Sequence[str], unit: Callable[[str], str], *, umask: str = "077"
+) -> RenderedFile | None:
+    """The file by which the service manager starts it: `unit` makes that of systemd from the line of the command; None
+    where there is no such manager."""
+    if facts.service_manager == "systemd":
+        return RenderedFile(f"/etc/systemd/system/{daemon.name}.service", unit(unit_command(command)))
+    if facts.service_manager == "supervisord":
+        path = f"/etc/supervisor/conf.d/{daemon.name}.conf"
+        return RenderedFile(path, section(daemon.name, command, umask=umask))
+    return None
 
 
 def code(rooms: Sequence[str]) -> tuple[str, ...]:

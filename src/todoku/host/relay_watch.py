@@ -20,8 +20,6 @@ from todoku.plan.resource import Resource
 from todoku.settings import Settings
 
 STATE = "/var/lib/todoku/relay"
-UNIT = f"/etc/systemd/system/{RELAY_WATCH.name}.service"
-SECTION = f"/etc/supervisor/conf.d/{RELAY_WATCH.name}.conf"
 
 _CODE = (
     *(
@@ -89,14 +87,8 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
 def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     command = [sys.executable, "-I", "-m", "todoku.cli.relay_watch", "--config", str(program.config)]
     command += ["--pid-file", RELAY_WATCH.pid_file]
-    if facts.service_manager == "systemd":
-        unit = _UNIT.format(
-            command=own_services.unit_command(command),
-            state=STATE,
-            alarms=agent.ALARMS,
-            confined=own_services.CONFINED,
-        )
-        return RenderedFile(UNIT, unit)
-    if facts.service_manager == "supervisord":
-        return RenderedFile(SECTION, own_services.section(RELAY_WATCH.name, command, umask="027"))
-    return None
+
+    def unit(line: str) -> str:
+        return _UNIT.format(command=line, state=STATE, alarms=agent.ALARMS, confined=own_services.CONFINED)
+
+    return own_services.starter(RELAY_WATCH, facts, command, unit, umask="027")

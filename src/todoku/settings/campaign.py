@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field
 
+from todoku.settings import ports
 from todoku.settings.base import Frozen
 from todoku.settings.problems import wrong
 from todoku.settings.values import Count, MailAddress, kind
@@ -72,10 +73,10 @@ class Campaign(Frozen):
         examples=["https://news.hoge.example"],
     )
     pages_port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        8025,
+        ports.PAGES,
         description="Where on this machine (127.0.0.1, plain HTTP) the pages are served: your web server passes url "
         "on to it.",
-        examples=[8025],
+        examples=[ports.PAGES],
     )
     connections: Annotated[int, Field(ge=1, le=50)] = Field(
         5,

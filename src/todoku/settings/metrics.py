@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from todoku.settings import ports
 from todoku.settings.base import Frozen
 from todoku.settings.values import IpAddress
 
@@ -21,5 +22,7 @@ class Metrics(Frozen):
         examples=["127.0.0.1"],
     )
     port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        9587, description="The port; they are at http://ADDRESS:PORT/metrics.", examples=[9587]
+        ports.METRICS,
+        description="The port; they are at http://ADDRESS:PORT/metrics.",
+        examples=[ports.METRICS],
     )

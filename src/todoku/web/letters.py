@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from todoku.protect.subject import one_line
 from todoku.protect.wording import Letter
-from todoku.settings import Settings
+from todoku.settings import Settings, ports
 
-SERVER = ("127.0.0.1", 10027)
+SERVER = (ports.LOOPBACK, ports.FORWARD)
 Send: TypeAlias = Callable[[str, Letter], None]
 
 

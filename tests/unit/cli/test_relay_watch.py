@@ -78,6 +78,31 @@ def test_a_late_record_is_found_and_nothing_is_written_twice(tmp_path: Path, ser
     assert written(tmp_path) == ["quick", "late"]
 
 
+def test_a_record_that_is_up_to_a_day_late_is_found_within_hours_and_little_is_read_for_that(
+    tmp_path: Path, service: Service
+) -> None:
+    log = reader(tmp_path, service)
+    log.fetch(service.records)
+    service.asked.clear()
+    hours = [1, 3, 6, 12, 23, 24]
+    for late in hours:
+        service.log(f"{late} hours late", delay=late * 3600)
+    found: dict[str, float] = {}
+    for minute in range(1, 29 * 60):
+        service.now = NOW + minute * 60
+        if minute == 700:
+            log = reader(tmp_path, service)  # started anew
+        log.fetch(service.records)
+        for key in written(tmp_path) if minute % 15 == 0 else ():
+            found.setdefault(key, minute / 60)
+    assert set(found) == {f"{late} hours late" for late in hours}
+    assert all(late <= found[f"{late} hours late"] <= late + 4.3 for late in hours)
+    assert found["3 hours late"] <= 3.6
+    assert len(written(tmp_path)) <= len(hours) + 3  # some again, by who knows no more what it has seen
+    overlapping = sum(end - start for start, end in service.asked if end - start < 3600)
+    assert sum(end - start for start, end in service.asked) < 2 * overlapping
+
+
 def test_killed_between_the_records_and_the_position_it_writes_some_twice_and_none_is_missing(
     tmp_path: Path, service: Service
 ) -> None:

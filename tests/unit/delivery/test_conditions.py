@@ -9,7 +9,7 @@ import pytest
 
 from todoku.delivery.conditions import DAY, HOUR, Seen, Usage, alarms
 from todoku.delivery.queue import Waiting
-from todoku.gate import limits
+from todoku.gate import spent
 
 NOW = 1_795_507_939.0
 FINE = Seen(
@@ -78,9 +78,9 @@ def test_each_thing_to_do_is_an_alarm_with_advice(changes: dict[str, object], na
 
 def test_what_is_used_of_the_plan_is_what_the_gate_counts() -> None:
     with sqlite3.connect(":memory:") as counted:
-        counted.executescript(limits._SCHEMA)
+        counted.executescript(spent.SCHEMA)
         rows = [("", "emails", 1, 1000, 3), ("", "emails", 600, 600, 40), ("", "emails", 7200, 0, 41),
                 ("alice", "recipients", 1, 1000, 9)]  # fmt: skip
         counted.executemany("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", rows)
-        assert limits.used(counted, 1010) == {"a minute": 3, "in 24 hours": 40, "in 31 days": 41}
-        assert limits.used(counted, 1100)["a minute"] == 0
+        assert spent.used(counted, 1010) == {"a minute": 3, "in 24 hours": 40, "in 31 days": 41}
+        assert spent.used(counted, 1100)["a minute"] == 0

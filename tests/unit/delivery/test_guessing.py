@@ -142,7 +142,7 @@ def ask(server: Server, command: str, body: bytes, key: str = "the key") -> tupl
     url = f"http://127.0.0.1:{server.server_address[1]}/?command={command}"
     request = urllib.request.Request(url, data=body, headers={HEADER: key})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

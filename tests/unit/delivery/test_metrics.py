@@ -149,11 +149,11 @@ def server() -> Iterator[Server]:
 
 
 def test_it_is_served_on_that_address_and_nothing_else_is(server: Server) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as answer:
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert answer.read() == b"todoku_x 1\n"
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=60)
     with pytest.raises(OSError, match="in use"):
         Server("127.0.0.1", server.port, str)
 
@@ -161,7 +161,7 @@ def test_it_is_served_on_that_address_and_nothing_else_is(server: Server) -> Non
 def test_one_who_says_nothing_keeps_nobody_waiting(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as silent:
         silent.sendall(b"GET /met")
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as answer:
             assert answer.status == 200
 
 

@@ -14,14 +14,25 @@ from sqlalchemy import Engine, select, update
 
 from todoku.delivery import relay_log, relayed
 from todoku.delivery.entries import Active, Attempt, Entry, Heard, Named, Removed, Told
+from todoku.delivery.notices import Writer
 from todoku.delivery.record import Changed, Recorder
 from todoku.delivery.relay_log import RelayLogSource, heard
 from todoku.delivery.relayed import Waiting
 from todoku.delivery.retention import forget
 from todoku.delivery.trace import trace
+from todoku.settings import Settings
 from todoku.store import ledger
 from todoku.store import ledger_schema as schema
 
+SETTINGS = Settings.model_validate(
+    {
+        "hostname": "mx.hoge.example",
+        "addresses": ["203.0.113.10"],
+        "postmaster": "postmaster@hoge.example",
+        "domains": [{"name": "hoge.example"}],
+        "relay": {"region": "ap-tokyo-1"},
+    }
+)
 T = 1_795_507_939.0
 CAROL = "carol@mailbox.example"
 RELAYED = {
@@ -74,6 +85,28 @@ def states(engine: Engine) -> list[str]:
 
 
 # --- what a record says
+
+
+def test_a_soft_bounce_is_no_refusal_but_a_delivery_that_was_given_up(engine: Engine) -> None:
+    soft = {"action": "bounce", "errorType": "soft", "smtpStatus": "451 4.3.0 Try later"}
+    assert record(**soft).action == "soft bounce"
+    assert [record(action="bounce", errorType=kind).action for kind in ("hard", "", "new")] == ["bounce"] * 3
+    recorder = Recorder(engine, Writer(SETTINGS))
+    recorder.record([*sent("4a"), record(**soft)])
+    recorder.record([record(**soft)])
+    assert states(engine) == ["expired"]
+    with ledger.read(engine) as connection:
+        (notice,) = connection.execute(select(schema.notice.c.content)).scalars()
+    words = " ".join(notice.split())
+    assert "could not take it, and it was given up" in words
+    assert "Status: 4.4.7" in notice
+    assert "451 4.3.0 Try later" in words
+    assert "is not sent any more" not in words
+    # Later it turns out that the recipient's server refuses it for good: that is what is so, and was told.
+    recorder.record([record("rec-2", T + 60, action="bounce", errorType="hard")])
+    assert states(engine) == ["bounced"]
+    with ledger.read(engine) as connection:
+        assert len(connection.execute(select(schema.notice.c.id)).all()) == 1
 
 
 def test_a_relayed_record_has_the_servers_words_and_name() -> None:

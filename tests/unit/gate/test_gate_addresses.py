@@ -62,10 +62,10 @@ def test_a_header_of_100_kb_is_read_in_linear_time() -> None:
         "\t@\t",
         ",",
     ):
-        began = time.monotonic()
+        began = time.process_time()
         _read(nasty * (100_000 // len(nasty)))
         _read("<" + nasty * (100_000 // len(nasty)) + ">")
-        assert time.monotonic() - began < 0.5, nasty
+        assert time.process_time() - began < 5, nasty  # milliseconds; minutes where it is no longer linear
 
 
 def _read(value: str) -> list[str]:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from todoku.gate.decision import HoldBack, Refuse
-from todoku.gate.limits import DAY, MINUTE, MONTH, REMEMBERED, Busy, Limits, Reached, Spender, units
+from todoku.gate.limits import Limits, Reached, Spender
+from todoku.gate.spent import DAY, MINUTE, MONTH, REMEMBERED, Busy, units
 from todoku.settings import Settings, parse
 
 NOW = 1_795_500_000.0
@@ -280,7 +281,7 @@ def test_the_event_loop_never_waits_for_another_worker(tmp_path: Path) -> None:
     before = time.monotonic()
     with pytest.raises(Busy):
         limits.spend_at_once(Spender("alice"), _several(1), 100, NOW)
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 4  # who waits, waits five seconds
     other.execute("ROLLBACK")
     assert limits.spend_at_once(Spender("alice"), _several(1), 100, NOW) is None
     spent = other.execute("SELECT sum(amount) FROM spent WHERE who = 'alice' AND bucket = 1").fetchone()

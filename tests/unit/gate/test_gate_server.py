@@ -102,11 +102,11 @@ def test_a_rule_that_waits_does_not_hold_up_other_connections(tmp_path):
     slow, quick = gate.client(), gate.client()
     gate.begin(slow)
     gate.begin(quick)
-    began = time.monotonic()
-    slow.send(do("slow"))
+    go_on = tmp_path / "go on"
+    slow.send(content([("X-Do", " until"), ("X-Until", f" {go_on}")], b"text\r\n"))
     quick.send(do("add"))
     assert quick.replies()[-1] == ("c", b"")
-    assert time.monotonic() - began < 0.4
+    go_on.touch()
     assert slow.replies()[0] == ("h", b"X-Slow\0 yes\0")
     assert gate.end() == 0
 

@@ -44,7 +44,7 @@ def test_systemd_starts_it_as_its_own_user_who_may_read_the_journal_and_the_queu
         "SupplementaryGroups=systemd-journal postdrop",
         "CapabilityBoundingSet=",
     } <= set(lines)
-    assert "ReadWritePaths=/var/lib/todoku/ledger /var/lib/todoku/exchange" in lines
+    assert "ReadWritePaths=/var/lib/todoku/ledger /var/lib/todoku/exchange /var/lib/todoku/way-out" in lines
     (command,) = (line for line in lines if line.startswith("ExecStart="))
     assert "--log" not in command
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,5 @@ def test_the_program_under_supervisord_goes_on_after_a_round_that_fails_and_stop
         assert process.poll() is None
     finally:
         os.kill(process.pid, signal.SIGTERM)
-        began = time.monotonic()
-        assert process.wait(20) == 0
-        assert time.monotonic() - began < 20
+        assert process.wait(60) == 0
         process.stderr.close()

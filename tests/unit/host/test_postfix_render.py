@@ -348,6 +348,10 @@ BY = "by mx.hoge.example (Postfix) with ESMTPSA id 4jYWYg6SNMz53\n\tfor <carol@x
             "Subject: from laptop (unknown [192.168.1.5])\n by mx.hoge.example (Postfix) with ESMTPSA id 4j",
             None,
         ),
+        ("User-Agent: Thunderbird", "IGNORE"),
+        ("x-originating-ip : [192.168.1.5]", "IGNORE"),
+        ("X-Priority: 1", None),
+        ("Subject: User-Agent: x", None),
     ],
 )
 def test_of_our_own_trace_line_the_client_is_left_out(header: str, becomes: str | None) -> None:

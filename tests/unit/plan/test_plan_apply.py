@@ -284,7 +284,7 @@ def test_interrupted_at_once_it_tells_what_was_still_running(tmp_path):
     @dataclass(frozen=True)
     class Endless(TextFile):
         def change(self, _change, _client):
-            go_on.wait(10)
+            go_on.wait(60)
 
     def report(event):
         if isinstance(event, Started):
@@ -293,7 +293,7 @@ def test_interrupted_at_once_it_tells_what_was_still_running(tmp_path):
     began = time.monotonic()
     try:
         outcome = apply(items(tmp_path, Endless("a"), TextFile("b", after={"file:a"})), report)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50  # it was not waited for
     finally:
         go_on.set()
 
@@ -309,7 +309,7 @@ def test_when_nobody_can_be_told_any_more_it_stops_after_the_running_steps(tmp_p
     @dataclass(frozen=True)
     class SlowToLookAt(TextFile):
         def look(self, client):
-            assert told.wait(10)
+            assert told.wait(60)
             time.sleep(0.2)
             return super().look(client)
 

@@ -162,7 +162,7 @@ def test_latency_delays_each_reply(play):
         started = time.monotonic()
         for _ in range(4):
             await client.say("NOOP")
-        assert 0.2 <= time.monotonic() - started < 1
+        assert time.monotonic() - started >= 0.2
 
     play(scene)
 

@@ -15,10 +15,11 @@ from typing import TypeAlias
 from todoku.gate import notices, passage, protected, reinjection, rewriting
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, Verdict
 from todoku.gate.direction import Origin, origin, outside
-from todoku.gate.limits import Busy, Limits, Reached, Spender, Tell
+from todoku.gate.limits import Limits, Reached, Spender, Tell
 from todoku.gate.message import MessageSoFar
 from todoku.gate.notices import HOUR, Notice
 from todoku.gate.rules.size import whole_size
+from todoku.gate.spent import Busy
 from todoku.settings import Settings
 
 TellPostmaster: TypeAlias = Callable[[Notice, Settings], None]

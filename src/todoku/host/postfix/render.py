@@ -12,11 +12,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from todoku.host import endpoint
+from todoku.host import endpoint, way_out
 from todoku.host.facts import Facts
 from todoku.host.postfix import pace, parameters, tables
 from todoku.host.rendered import RenderedFile
-from todoku.settings import Settings, credential
+from todoku.settings import Settings, credential, ports
 
 QUEUE_DIRECTORY = "/var/spool/postfix"
 _ETC = "/etc/postfix"
@@ -38,6 +38,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "internal_certificate": endpoint.INTERNAL,
         "relay_size": relayed,
         "pace": pace.pace(settings.relay.plan),
+        "way_out": way_out.TABLE,
+        "ports": ports,
         # cleanup(8) holds every message to this one, smtpd(8) to that of its service.
         "largest_size": max(settings.limits.message_size, relayed),
         "device_classes": tables.device_classes(settings),
@@ -49,6 +51,8 @@ def render(settings: Settings, facts: Facts) -> tuple[RenderedFile, ...]:
         "clients.cidr": tables.clients(settings),
         "devices.cidr": tables.devices(settings),
         "relay_reply.regexp": tables.relay_reply(),
+        "way_out_who.regexp": tables.way_out_who(settings),
+        "way_out.regexp": tables.way_out(),
         "host_sender.regexp": tables.host_sender(settings),
         "host_header_from.regexp": tables.host_header_from(settings),
         "host_recipient.regexp": tables.host_recipient(settings),

@@ -6,11 +6,13 @@ it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 
 from todoku.host.endpoint import client_networks
 from todoku.settings import RelayCredential, Settings
+from todoku.settings.telling import TELLING
 
 _LOCAL_PART = "[A-Za-z0-9._+-]+"  # as the settings and the directory allow it
 _WORDS = "[A-Za-z0-9!#$%&'*+/=?^_.[:space:]-]*"  # of a display name, encoded words (RFC 2047) among them
@@ -38,6 +40,35 @@ def devices(settings: Settings) -> str:
     for (name, _), device in zip(device_classes(settings), settings.devices, strict=True):
         lines.append(f"{ip_network(device.address, strict=False)}  {name}")
     return _text(lines)
+
+
+def way_out_who(settings: Settings) -> str:
+    """regexp: mail to whom leaves through the relay, for `way_out` in main.cf."""
+    ours = [
+        *(domain.name for domain in settings.domains),
+        settings.hostname,
+        "localhost",
+        "localhost.localdomain",
+    ]
+    here = "|".join(re.escape(name) for name in ours)
+    return _text(["# Who is here, and who is not.", f"/@({here})$/  here", "/@/  outside"])
+
+
+def way_out() -> str:
+    """regexp: the words with which mail waits for the relay's plan; what the agent may say, and nothing else.
+
+    Until when is in the agent's table, and `todoku queue` shows it: Postfix lets no such table take over (as $1) what
+    another one says.
+    """
+    return _text(
+        [
+            "# The agent (todoku.delivery.way_out) says: the plan's window, its emails, and when there is room.",
+            *(
+                f"/^{window} /  retry:4.7.1 the relay's plan of the {window} is used up"
+                for window in ("day", "month")
+            ),
+        ]
+    )
 
 
 def relay_reply() -> str:
@@ -113,13 +144,17 @@ def submission_received(settings: Settings) -> str:
 
     Of all of our own line "Received: from LAPTOP (NAME [ADDRESS]) (using ...) by US (Postfix) with ESMTPSA ..." what
     stays begins at "by", as in the line that Postfix writes for mail made on the host. Lines of other servers,
-    and ours of port 25, are left as they are.
+    and ours of port 25, are left as they are. And the headers of programs go: the gate would see to that as well, but
+    each change that a milter wants makes cleanup(8) go through its queue file once more.
     """
+    programs = "|".join(re.escape(name) for name in TELLING)
     ours = rf"by {_literally(settings.hostname)} \(Postfix\) with ESMTPS?A? id "
     return _text(
         [
             "# Our own trace line of mail that our people submit, without the client's name and address.",
             rf"/^Received: from .*\[[^]]*\]\)[[:space:]].*({ours}.*)$/  REPLACE Received: ${{1}}",
+            "# Which program wrote it, and from where.",
+            f"/^({programs})[[:space:]]*:/  IGNORE",
         ]
     )
 

@@ -91,6 +91,10 @@ async def headers(message: MessageSoFar) -> Decision:
     match message.headers.first("X-Do"):
         case "refuse-headers":
             return Refuse(550, "5.6.0", "bad headers\n" + "many words " * 100)
+        case "until":  # there is that file
+            while not Path(message.headers.first("X-Until") or "/").exists():
+                await asyncio.sleep(0.01)
+            return Change([AddHeader("X-Slow", "yes")])
         case "slow":
             await asyncio.sleep(0.5)
             return Change([AddHeader("X-Slow", "yes")])

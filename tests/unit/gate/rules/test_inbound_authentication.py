@@ -138,13 +138,14 @@ def test_a_claim_to_be_us_waits_for_the_dns_too() -> None:
 
 def test_a_dns_that_never_answers_costs_no_more_than_the_deadline() -> None:
     def slow(_servers: tuple[str, ...], _name: str, _kind: str, seconds: float) -> Found:
+        asked.append(seconds)
         time.sleep(min(seconds, 0.2))
         raise_trouble()
         return Found(())
 
-    began = time.monotonic()
+    asked: list[float] = []
     assert isinstance(ask(Authentication(slow, deadline=0.3), mail()), HoldBack)
-    assert time.monotonic() - began < 1
+    assert len(asked) <= 2
 
 
 def raise_trouble() -> None:

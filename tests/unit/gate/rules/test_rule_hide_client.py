@@ -9,7 +9,8 @@ from outbound_mail import ALICE, Site, changed, eml
 
 from todoku.gate import changes
 from todoku.gate.decision import PASS
-from todoku.gate.rules.hide_client import TELLING, hide_client
+from todoku.gate.rules.hide_client import hide_client
+from todoku.settings.telling import TELLING
 
 
 @pytest.mark.parametrize("name", TELLING)

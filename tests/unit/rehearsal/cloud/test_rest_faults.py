@@ -88,7 +88,7 @@ def test_latency_applies_to_every_answer(side: Side):
     side.switch(latency_ms=200)
     start = time.monotonic()
     names(side)
-    assert 0.2 <= time.monotonic() - start < 2
+    assert time.monotonic() - start >= 0.2
 
 
 def test_a_reset_forgets_the_switches_and_keeps_what_was_made(side: Side):

@@ -293,10 +293,10 @@ def test_the_metadata_service_wants_its_header(side: Side):
     listen = side.cloud.metadata.listen
     url = f"http://{listen.host}:{listen.port}/opc/v2/instance/"
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(url, timeout=5)
+        urllib.request.urlopen(url, timeout=60)
     assert caught.value.code == 401
     request = urllib.request.Request(url, headers={"Authorization": "Bearer Oracle"})
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert b'"compartmentId"' in response.read()
 
 

@@ -1,0 +1,126 @@
+"""Mail waits in the queue once the relay's plan of a day or a month is nearly used up, so that the relay never has to
+refuse it (455): the way out is shut, and opened again when there is room.
+
+Postfix asks a small table (`/etc/postfix/main.cf`, way_out) when a message is about to be sent; what it says there
+makes the message wait. This process may write that table, and nothing that it could say there does more than that.
+Postfix reads it when it is told to, which only root can do; what has been waiting for its turn is asked about anew
+then.
+
+Minutes are the business of Postfix' own pace (`host.postfix.pace`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from todoku.delivery.left import DAY, MONTH, Left
+from todoku.settings.outside import RelayPlan
+
+log = logging.getLogger("todoku.agent")
+
+FOLDER = Path("/var/lib/todoku/way-out")
+TABLE = "table"  # in the folder
+_UNTOLD = "untold"  # beside it: Postfix may not have read the table yet
+_OUTSIDE = "outside"  # the key: whoever is not of our domains
+_REACTION = 4.0  # seconds at most from a line in the log to a way out that is shut
+_RETOLD = 60.0  # seconds by which a time may be off before the table is written anew
+_SETTLES = 5.0  # seconds that Postfix has for beginning anew before waiting mail is tried
+_NAMES = {DAY: "day", MONTH: "month"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """Why nothing leaves: the plan's `most` emails of a `window` ("day", "month") are used up, until then."""
+
+    window: str
+    most: int
+    until: float
+
+    def line(self) -> str:
+        at = datetime.fromtimestamp(math.ceil(self.until), UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"{_OUTSIDE} {self.window} {self.most} {at}\n"
+
+    @classmethod
+    def of(cls, text: str) -> Shut | None:
+        """What `line` made; None for anything else."""
+        try:
+            _, window, most, day, hour = text.split()
+            until = datetime.fromisoformat(f"{day}T{hour}+00:00").timestamp()
+            return cls(window, int(most), until)
+        except ValueError:
+            return None
+
+
+def judge(left: Left, plan: RelayPlan, now: float) -> Shut | None:
+    """Whether the way out has to be shut. What leaves at the plan's pace before it is shut is left free."""
+    found = []
+    for window, most in ((DAY, plan.per_day), (MONTH, plan.per_month)):
+        free = min(math.ceil(plan.per_minute * _REACTION / 60), most // 4)
+        if left.used(window, now) >= most - free:
+            found.append(Shut(_NAMES[window], most, left.room_from(window, most - free, now)))
+    return max(found, key=lambda each: each.until, default=None)
+
+
+def flush() -> None:
+    """What waits is tried at once (postqueue(1)), which everybody may ask for."""
+    done = subprocess.run(["postqueue", "-f"], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise OSError(f"postqueue -f: {done.stderr.strip()}")
+
+
+@dataclass(slots=True)
+class WayOut:
+    """Looks when called, often. `reload` has Postfix read the table; OSError."""
+
+    left: Callable[[], Left]
+    plan: RelayPlan
+    reload: Callable[[], None]
+    folder: Path = FOLDER
+    clock: Callable[[], float] = time.time
+    try_again: Callable[[], None] = flush
+    _opened: float | None = field(default=None, init=False)
+
+    def __call__(self) -> None:
+        now = self.clock()
+        wanted, known = judge(self.left(), self.plan, now), said(self.folder)
+        if not _same(wanted, known) or (self.folder / _UNTOLD).exists():
+            self._say(wanted)
+            self._opened = now if wanted is None else None
+        elif self._opened is not None and now >= self._opened + _SETTLES:
+            self._opened = None
+            self.try_again()
+
+    def _say(self, wanted: Shut | None) -> None:
+        """Killed in between, it is said again."""
+        (self.folder / _UNTOLD).touch()
+        fresh = self.folder / f".{TABLE}.new"
+        fresh.write_text(wanted.line() if wanted else "")
+        fresh.chmod(0o644)
+        fresh.rename(self.folder / TABLE)
+        self.reload()
+        (self.folder / _UNTOLD).unlink()
+        if wanted is None:
+            log.info("the relay's plan has room again: mail leaves")
+        else:
+            log.warning("the relay's plan is used up, and mail waits: %s", wanted.line().strip())
+
+
+def said(folder: Path = FOLDER) -> Shut | None:
+    """What the table says. OSError."""
+    try:
+        return Shut.of((folder / TABLE).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _same(one: Shut | None, other: Shut | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.window, one.most) == (other.window, other.most) and abs(one.until - other.until) < _RETOLD
