@@ -223,6 +223,7 @@ class Sender:
     def _write(self, results: Sequence[Result]) -> None:
         with self._opened.write() as connection:
             rows.write(connection, results, None if self.held is None else self.held.owner)
+            self._pace.keep(connection, self._opened.clock())
         self._tally.update(each.state for each in results)
 
     def _judge(self, batch: _Batch) -> str:

@@ -44,7 +44,6 @@ class SharedPace(Pace):
         self._granted: Counter[str] = Counter()  # by domain, of the batch that is being sent
         self._full_until: dict[str, float] = {}
         self._elsewhere: dict[str, float] = {}  # domains that another worker tries out
-        self._heard: dict[str, tuple[float, float]] = {}  # 4.7.28: not told to the others yet
         self._others: float | None = None  # what the others have been granted, as far as the gate here knows
         self._mine = 0
         self._forgot = 0.0
@@ -177,15 +176,13 @@ class SharedPace(Pace):
             old = (_spent.c.seconds == size) & (_spent.c.start < now - window - size)
             connection.execute(delete(_spent).where(old))
         connection.execute(delete(_on_domain).where(_on_domain.c.start < now - MINUTE - 1))
-        resting = schema.resting_domain
-        connection.execute(delete(resting).where(resting.c.over < now))
         self._forgot = now
 
     # -- domains
 
     def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:
         """How many of these may go to each domain, told to `domain_until`."""
-        self._share_rests(connection, now)
+        self._read_slowed(connection, now)
         self._granted.clear()
         self._full_until.clear()
         most = self._wanted.per_domain_per_minute
@@ -219,15 +216,11 @@ class SharedPace(Pace):
                 )
             )
 
-    def _share_rests(self, connection: Connection, now: float) -> None:
-        table = schema.resting_domain
-        for domain, (until, over) in self._heard.items():
-            values: dict[str, Any] = {"owner": self._owner, "until": until, "over": over}
-            statement = upsert(table).values(domain=domain, **values)
-            connection.execute(statement.on_conflict_do_update(index_elements=["domain"], set_=values))
-        self._heard.clear()
-        others = select(table.c.domain, table.c.over).where(table.c.over > now, table.c.owner != self._owner)
-        self._elsewhere = {row.domain: row.over for row in connection.execute(others)}
+    def _read_slowed(self, connection: Connection, now: float) -> None:
+        table, takes = schema.slowed, STEP * self._wanted.connections
+        mine = func.coalesce(table.c.owner, "") == self._owner
+        others = select(table.c.domain, table.c.rests_until).where(table.c.rests_until + takes > now, ~mine)
+        self._elsewhere = {row.domain: row.rests_until + takes for row in connection.execute(others)}
 
     def domain_until(self, domain: str, now: float) -> float:
         """As for one sender. After a 4.7.28, who heard it tries again, one at a time and then more; the others wait."""
@@ -243,11 +236,17 @@ class SharedPace(Pace):
         self._granted[domain] -= 1
         return 0.0
 
-    def arrived(self, domain: str, words: str, now: float) -> None:
-        super().arrived(domain, words, now)
-        if "4.7.28" in words:
-            until = self._resting[domain]
-            self._heard[domain] = until, until + STEP * self._wanted.connections
+    def keep(self, connection: Connection, now: float) -> None:
+        """Of two who hear it at the same time, the later one tries that domain again."""
+        table = schema.slowed
+        for domain, until in sorted(self._to_keep.items()):
+            values = {"rests_until": until, "owner": self._owner}
+            statement = upsert(table).values(domain=domain, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["domain"], set_=values))
+        if self._to_keep:
+            over = now - STEP * self._wanted.connections
+            connection.execute(delete(table).where(table.c.rests_until < over))
+        self._to_keep = {}
 
 
 def _lock(connection: Connection) -> Any:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -21,13 +21,7 @@ def upgrade() -> None:
         sa.Column("start", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("amount", sa.Integer(), nullable=False),
     )
-    op.create_table(
-        "resting_domain",
-        sa.Column("domain", sa.String(254), primary_key=True),
-        sa.Column("owner", sa.String(40), nullable=False),
-        sa.Column("until", sa.Double(), nullable=False),
-        sa.Column("over", sa.Double(), nullable=False),
-    )
+    op.add_column("slowed", sa.Column("owner", sa.String(40)))
     op.create_table(
         "shared_pace",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
