@@ -1,21 +1,23 @@
 """How fast: the relay's plan, which is shared with personal mail, and what the settings ask for besides.
 
 The plan's counters are the gate's (`gate.limits`). What was sent in the last hour, in the last minute to a domain, and
-on the days of a warm-up is read from the database at the start and counted on from there, so that it survives
-restarts; only the pace within a second begins anew.
+on the days of a warm-up is read from the database at the start and counted on from there, and so are the domains
+that are slowed down: all of it survives restarts; only the pace within a second begins anew.
+Of several senders: `shared_pace`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, delete, func, insert, literal_column, select
 
+from todoku.campaign.rows import Leased
 from todoku.gate.limits import Limits
 from todoku.settings.campaign import Campaign
 from todoku.store import campaign_schema as schema
@@ -23,7 +25,7 @@ from todoku.store import campaign_schema as schema
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 GROWTH = 1.5  # warm-up: how much more on each later day
 REST = 600.0  # seconds: "stop for ten minutes" (Google, "Email sender guidelines", 4.7.28)
-_STEP = 60.0  # seconds after which one more at a time is tried
+STEP = 60.0  # seconds after which one more at a time is tried
 
 
 class Window:
@@ -82,6 +84,7 @@ class Pace:
         self._resting: dict[str, float] = {}
         self._at_a_time: dict[str, int] = {}
         self._stepped: dict[str, float] = {}
+        self._to_keep: dict[str, float] = {}
         self._on_the_way: Counter[str] = Counter()
 
     def load(self, connection: Connection, now: float) -> None:
@@ -100,6 +103,8 @@ class Pace:
             )
             for at, address in recent.all():
                 self._domain(address.rpartition("@")[2]).add(at, 1)
+        for row in connection.execute(select(schema.slowed)):
+            self._slow(row.domain, row.rests_until)
         self._day = self._date(now)
         self._days, self._today = self._sent_days(connection, now) if self._wanted.warm_up else (0, 0)
 
@@ -194,22 +199,32 @@ class Pace:
             return rest
         at_a_time = self._at_a_time.get(domain)
         if at_a_time is not None:
-            while now - self._stepped[domain] >= _STEP:
+            while now - self._stepped[domain] >= STEP:
                 at_a_time += 1
-                self._stepped[domain] += _STEP
+                self._stepped[domain] += STEP
             if at_a_time >= self._wanted.connections:
                 del self._at_a_time[domain], self._stepped[domain]
             else:
                 self._at_a_time[domain] = at_a_time
                 if self._on_the_way[domain] >= at_a_time:
                     return now + 1
-        if self._wanted.per_domain_per_minute:
-            window = self._domain(domain)
-            if not window.room(now):
-                return window.until(now)
-            window.add(now, 1)
+        if full := self._domain_full_until(domain, now):
+            return full
         self._on_the_way[domain] += 1
         return 0.0
+
+    def _domain_full_until(self, domain: str, now: float) -> float:
+        """0: there was room for one this minute, and it is counted."""
+        if not self._wanted.per_domain_per_minute:
+            return 0.0
+        window = self._domain(domain)
+        if not window.room(now):
+            return window.until(now)
+        window.add(now, 1)
+        return 0.0
+
+    def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:
+        """These were leased. One sender counts them when they go."""
 
     def arrived(self, domain: str, words: str, now: float) -> None:
         """The answer to one that was on its way. 4.7.28: nothing for ten minutes, then one at a time, then two..."""
@@ -217,8 +232,24 @@ class Pace:
         if not self._on_the_way[domain]:
             del self._on_the_way[domain]
         if "4.7.28" in words:
-            self._resting[domain] = now + REST
-            self._at_a_time[domain], self._stepped[domain] = 1, now + REST
+            self._slow(domain, now + REST)
+            self._to_keep[domain] = now + REST
+
+    def _slow(self, domain: str, until: float) -> None:
+        self._resting[domain] = until
+        self._at_a_time[domain], self._stepped[domain] = 1, until
+
+    def keep(self, connection: Connection, now: float) -> None:
+        """Which domains were slowed down since the last time: with the answer that said so, in its transaction."""
+        table = schema.slowed
+        for domain, until in self._to_keep.items():
+            connection.execute(delete(table).where(table.c.domain == domain))
+            connection.execute(insert(table), {"domain": domain, "rests_until": until})
+        if self._to_keep:
+            # By then as many at a time are tried as there are connections.
+            over = now - STEP * self._wanted.connections
+            connection.execute(delete(table).where(table.c.rests_until < over))
+        self._to_keep = {}
 
     def resting(self, now: float) -> Iterable[str]:
         return [domain for domain, until in self._resting.items() if until > now]

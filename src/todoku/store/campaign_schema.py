@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -96,7 +97,14 @@ campaign = Table(
     Column("kind", String(16), nullable=False),  # bulk; confirmation: asks who filled in the form of a list
     Column("segment", Text, nullable=False),  # empty: everybody
     Column("subject", Text, nullable=False),
-    Column("subject_b", Text),  # a second one, for half of `test_share`
+    Column("subject_b", Text),  # a second one
+    Column("test_share", Integer),  # percent who get one of the two first; NULL: everybody does
+    Column("decide_after", Double),  # seconds after the last of those; NULL: when somebody has chosen
+    Column("decide_by", String(16)),  # `campaign.trial.MEASURES`; NULL: somebody chooses
+    Column("winner", String(1)),  # a or b: which subject the others get
+    Column("winner_words", Text),  # why
+    Column("counts_opens", Boolean, nullable=False, server_default=false()),
+    Column("counts_clicks", Boolean, nullable=False, server_default=false()),
     Column("text", Text, nullable=False),
     Column("html", Text),
     Column("state", String(16), nullable=False),  # `campaign.campaigns.STATES`
@@ -115,13 +123,17 @@ recipient = Table(
     Column("campaign", ForeignKey("campaign.id", ondelete="CASCADE"), nullable=False),
     Column("subscriber", ForeignKey("subscriber.id", ondelete="SET NULL"), index=True),
     Column("state", String(16), nullable=False),  # `campaign.campaigns.SETTLED` and what leads there
-    Column("variant", String(1), nullable=False),  # a or b: which subject
-    Column("due", Double, nullable=False),  # when it may be tried
+    Column(
+        "variant", String(1), nullable=False
+    ),  # a or b: which subject; r: that of the winner, once it is known
+    # When it may be tried; where there are several workers, also when its lease ends.
+    Column("due", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("settled", Double),  # when the relay took it, or refused it for good
     Column("code", Integer),  # the relay's last reply
     Column("words", Text),
     Column("later", String(16)),  # what was heard after it was sent: bounced, complained, unsubscribed
+    Column("owner", String(40)),  # the worker that has leased it, where there are several
     UniqueConstraint("campaign", "subscriber", name="one_row_per_subscriber"),
 )
 
@@ -147,4 +159,75 @@ attempt = Table(
     Column("time", Double, nullable=False),
     Column("code", Integer),  # NULL: no answer
     Column("words", Text, nullable=False),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("campaign", ForeignKey("campaign.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1 on, as they stand in the HTML
+    Column("target", Text, nullable=False),  # where it leads: nobody else says
+)
+
+# First time and how often, and nothing of who looked: neither address nor program.
+reaction = Table(
+    "reaction",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("recipient", ForeignKey("recipient.id", ondelete="CASCADE"), nullable=False),
+    Column("link", Integer, nullable=False),  # its number; 0: the picture that says that it was opened
+    Column("by_machine", Boolean, nullable=False),  # as far as that can be known
+    Column("time", Double, nullable=False),
+    Column("times", Integer, nullable=False),
+    UniqueConstraint("recipient", "link", "by_machine", name="one_row_per_reaction"),
+)
+
+# What came to the return address, about one message each.
+bounce = Table(
+    "bounce",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("subscriber", ForeignKey("subscriber.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("recipient", ForeignKey("recipient.id", ondelete="CASCADE"), nullable=False),
+    Column("time", Double, nullable=False),
+    Column("what", String(16), nullable=False),  # hard, soft, complaint, unsubscribe
+    Column("status", String(16), nullable=False),  # RFC 3463: "5.1.1"; empty where none was said
+    Column("words", Text, nullable=False),
+    UniqueConstraint("recipient", "what", name="one_row_per_bounce"),
+)
+
+slowed = Table(
+    "slowed",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("rests_until", Double, nullable=False),  # then one at a time, then two, ... (`campaign.pace`)
+    Column("owner", String(40)),  # the worker that heard it, where there are several
+)
+
+# With PostgreSQL only, where several workers share the pace.
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("seconds", Integer, primary_key=True, autoincrement=False),  # the size of the bucket
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", Integer, nullable=False),  # how many all workers have sent or mean to send
+)
+
+spent_on_domain = Table(
+    "spent_on_domain",
+    metadata,
+    Column("domain", String(254), primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),  # buckets of a second
+    Column("amount", Integer, nullable=False),
+)
+
+shared_pace = Table(  # one row; whoever asks for a share of the pace locks it
+    "shared_pace",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("tokens", Double, nullable=False),  # of campaign.per_second
+    Column("filled", Double, nullable=False),
+    Column("granted", Double, nullable=False),  # to all workers, ever
+    Column("key_digest", String(64)),  # of the key that all workers have to have
 )
