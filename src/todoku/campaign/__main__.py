@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from todoku.campaign import campaigns
+from todoku.campaign import campaigns, loops
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.feedback import Feedback
 from todoku.campaign.leases import on_database_time
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _two_processes(options: argparse.Namespace, settings: Settings, opened: Opened, server: Server) -> int:
-    privileges.import_everything(("jinja2", "todoku.campaign", "todoku.gate", *_queue(opened)))
+    privileges.import_everything(("jinja2", "todoku.campaign", "todoku.gate", "uvloop", *_queue(opened)))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
@@ -121,7 +121,8 @@ def _child(
         with ledger.as_owner_of(limits.FILE.parent):
             counters.open()
         privileges.drop(options.user, _GROUPS)
-        code = asyncio.run(_work(opened, server, counters, theirs))
+        with asyncio.Runner(loop_factory=loops.factory()) as runner:
+            code = runner.run(_work(opened, server, counters, theirs))
     except (StoreError, CampaignError, privileges.CannotBecome) as error:
         print(f"{NAME}: {error}", file=sys.stderr)
     except BaseException:
