@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import gate, protect, way_out
+from bench import campaign, gate, protect, way_out
 from bench.host import BenchFailed, World, without_supervisord
 from bench.load import Refused
 from bench.machine import Machine
 
-NAMES = ("gate", "way-out", "protect")
+NAMES = ("gate", "way-out", "protect", "campaign")
 _SLOTS = 20  # of the gate's slots in the time of the way out
 
 
@@ -43,6 +43,11 @@ def main() -> int:
             document["way_out"] = result.as_json()
             verdicts += way_out.verdicts(result)
             print(f"The whole way out:\n{way_out.table(result)}", flush=True)
+        if "campaign" in names:
+            sent = campaign.measure(options.packages, options.recipients, options.rounds, options.many, _tell)
+            document["campaign"] = sent.as_json()
+            verdicts += campaign.verdicts(sent)
+            print(f"Bulk mail and other queues:\n{campaign.table(sent)}", flush=True)
         if "gate" in names:
             results = gate.measure(world, options.packages, options.seconds / _SLOTS, options.rounds, _tell)
             document["gate"] = [each.as_json() for each in results]
@@ -70,7 +75,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/bench", description="Benchmarks, side by side with peers.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", type=_name, help="gate, way-out, protect; all without"
+        "names", nargs="*", metavar="NAME", type=_name, help="gate, way-out, protect, campaign; all without"
     )
     parser.add_argument(
         "--seconds",
@@ -79,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how long the way out is loaded; each slot of the gate's has 1/{_SLOTS} of it (%(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the gate's (%(default)s)")
+    parser.add_argument(
+        "--recipients", type=int, default=10_000, help="of each campaign beside its peers (%(default)s)"
+    )
+    parser.add_argument("--many", type=int, default=100_000, help="of Todoku's large campaign (%(default)s)")
     # script/bench takes the last line of what is printed, and puts it into the file: a world has no files to keep.
     parser.add_argument("--json", metavar="FILE", help="where to write all figures")
     parser.add_argument("--packages", type=Path, required=True, help=argparse.SUPPRESS)

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from todoku.campaign import campaigns
+from todoku.campaign import campaigns, loops
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.feedback import Feedback
+from todoku.campaign.leases import on_database_time
 from todoku.campaign.opened import Opened, open_campaigns
 from todoku.campaign.relay import Server
 from todoku.campaign.sender import Sender
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _two_processes(options: argparse.Namespace, settings: Settings, opened: Opened, server: Server) -> int:
-    privileges.import_everything(("jinja2", "todoku.campaign", "todoku.gate"))
+    privileges.import_everything(("jinja2", "todoku.campaign", "todoku.gate", "uvloop", *_queue(opened)))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
@@ -90,6 +91,10 @@ def _two_processes(options: argparse.Namespace, settings: Settings, opened: Open
     _pass_on(ours)
     _, status = os.waitpid(child, 0)
     return max(0, os.waitstatus_to_exitcode(status))
+
+
+def _queue(opened: Opened) -> tuple[str, ...]:
+    return ("asyncpg", "pgqueuer") if opened.is_shared else ()
 
 
 def _pass_on(ours: socket.socket) -> None:
@@ -116,7 +121,8 @@ def _child(
         with ledger.as_owner_of(spent.FILE.parent):
             counters.open()
         privileges.drop(options.user, _GROUPS)
-        code = asyncio.run(_work(opened, server, counters, theirs))
+        with asyncio.Runner(loop_factory=loops.factory()) as runner:
+            code = runner.run(_work(opened, server, counters, theirs))
     except (StoreError, CampaignError, privileges.CannotBecome) as error:
         print(f"{NAME}: {error}", file=sys.stderr)
     except BaseException:
@@ -128,6 +134,7 @@ def _child(
 
 
 async def _work(opened: Opened, server: Server, counters: limits.Limits, theirs: socket.socket) -> int:
+    opened = await asyncio.to_thread(on_database_time, opened)
     sender = Sender(opened, server, counters)
     theirs.setblocking(False)
 

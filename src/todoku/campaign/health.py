@@ -7,7 +7,7 @@ not there loses the name that the next message needs. The postmaster is told; `t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, select, update
 
@@ -43,25 +43,39 @@ def verdict(numbers: Numbers) -> str:
     return ""
 
 
-def judge(opened: Opened, campaign: int, name: str, tally: Mapping[str, int]) -> str:
-    """Stops it where it has to. The reason, or nothing. `tally`: how many were sent, and how many failed."""
+def judge(
+    opened: Opened,
+    campaign: int,
+    name: str,
+    tally: Mapping[str, int],
+    recount: Callable[[], Mapping[str, int]] | None = None,
+) -> str:
+    """Stops it where it has to. The reason, or nothing. `tally`: how many were sent, and how many failed.
+
+    `recount` counts again what `tally` may be behind with; it is asked before the campaign is stopped.
+    """
     with opened.read() as connection:
         row = connection.execute(select(schema.campaign).where(schema.campaign.c.id == campaign)).one()
         if row.kind != "bulk" or row.state != campaigns.STARTED:
             return ""
         heard = campaigns.heard(connection, campaign)
-    numbers = Numbers(
-        sent=tally.get("sent", 0),
-        failed=tally.get("failed", 0),
-        bounced=heard.get("bounced", 0),
-        complained=heard.get("complained", 0),
-    )
-    why = verdict(numbers)
+    why = verdict(_numbers(tally, heard))
+    if why and recount is not None:
+        why = verdict(_numbers(recount(), heard))
     # Somebody has looked at these numbers and started it again.
     if not why or (row.words or "").startswith(campaigns.DESPITE):
         return ""
     stop(opened, campaign, name, why)
     return why
+
+
+def _numbers(tally: Mapping[str, int], heard: Mapping[str, int]) -> Numbers:
+    return Numbers(
+        sent=tally.get("sent", 0),
+        failed=tally.get("failed", 0),
+        bounced=heard.get("bounced", 0),
+        complained=heard.get("complained", 0),
+    )
 
 
 def stop(opened: Opened, campaign: int, name: str, why: str) -> None:

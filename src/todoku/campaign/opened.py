@@ -38,6 +38,11 @@ class Opened:
         """Of the From address: what DMARC looks at."""
         return self.wanted.sender.rpartition("@")[2]
 
+    @property
+    def is_shared(self) -> bool:
+        """In PostgreSQL, where several workers send at the same time."""
+        return self.engine.dialect.name == "postgresql"
+
     def read(self) -> AbstractContextManager[Connection]:
         return store.read(self.engine)
 

@@ -3,19 +3,21 @@
 The plan's counters are the gate's (`gate.limits`). What was sent in the last hour, in the last minute to a domain, and
 on the days of a warm-up is read from the database at the start and counted on from there, and so are the domains
 that are slowed down: all of it survives restarts; only the pace within a second begins anew.
+Of several senders: `shared_pace`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, delete, func, insert, literal_column, select
 
+from todoku.campaign.rows import Leased
 from todoku.gate.limits import Limits
 from todoku.settings.campaign import Campaign
 from todoku.store import campaign_schema as schema
@@ -23,7 +25,7 @@ from todoku.store import campaign_schema as schema
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 GROWTH = 1.5  # warm-up: how much more on each later day
 REST = 600.0  # seconds: "stop for ten minutes" (Google, "Email sender guidelines", 4.7.28)
-_STEP = 60.0  # seconds after which one more at a time is tried
+STEP = 60.0  # seconds after which one more at a time is tried
 
 
 class Window:
@@ -197,22 +199,32 @@ class Pace:
             return rest
         at_a_time = self._at_a_time.get(domain)
         if at_a_time is not None:
-            while now - self._stepped[domain] >= _STEP:
+            while now - self._stepped[domain] >= STEP:
                 at_a_time += 1
-                self._stepped[domain] += _STEP
+                self._stepped[domain] += STEP
             if at_a_time >= self._wanted.connections:
                 del self._at_a_time[domain], self._stepped[domain]
             else:
                 self._at_a_time[domain] = at_a_time
                 if self._on_the_way[domain] >= at_a_time:
                     return now + 1
-        if self._wanted.per_domain_per_minute:
-            window = self._domain(domain)
-            if not window.room(now):
-                return window.until(now)
-            window.add(now, 1)
+        if full := self._domain_full_until(domain, now):
+            return full
         self._on_the_way[domain] += 1
         return 0.0
+
+    def _domain_full_until(self, domain: str, now: float) -> float:
+        """0: there was room for one this minute, and it is counted."""
+        if not self._wanted.per_domain_per_minute:
+            return 0.0
+        window = self._domain(domain)
+        if not window.room(now):
+            return window.until(now)
+        window.add(now, 1)
+        return 0.0
+
+    def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:
+        """These were leased. One sender counts them when they go."""
 
     def arrived(self, domain: str, words: str, now: float) -> None:
         """The answer to one that was on its way. 4.7.28: nothing for ten minutes, then one at a time, then two..."""
@@ -235,7 +247,7 @@ class Pace:
             connection.execute(insert(table), {"domain": domain, "rests_until": until})
         if self._to_keep:
             # By then as many at a time are tried as there are connections.
-            over = now - _STEP * self._wanted.connections
+            over = now - STEP * self._wanted.connections
             connection.execute(delete(table).where(table.c.rests_until < over))
         self._to_keep = {}
 

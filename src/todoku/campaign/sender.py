@@ -1,8 +1,8 @@
 """The sender: takes what is due, as fast as is allowed, and writes what the relay says of each.
 
-One process at a time; a lock of the machine, or of PostgreSQL, sees to that. All connections are of one event loop,
-the database has one thread. A message is rendered when its turn has come, so that memory does not grow with a
-campaign. A row that cannot be filled in fails alone; a relay that refuses us stops the campaign.
+With SQLite one process at a time, which a lock sees to; with PostgreSQL any number (`workers`). All connections are
+of one event loop, the database has one thread. A message is rendered when its turn has come, so that memory does not
+grow with a campaign. A row that cannot be filled in fails alone; a relay that refuses us stops the campaign.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from todoku.campaign import campaigns, health, rows, sole
+from todoku.campaign import campaigns, health, leases, rows, sole
 from todoku.campaign.letters import letter_of
 from todoku.campaign.message import Letter
 from todoku.campaign.opened import Opened
@@ -25,6 +25,7 @@ from todoku.campaign.pace import Pace
 from todoku.campaign.relay import SUPPRESSED, BeforeContent, NotConnected, Refused, Relay, Server
 from todoku.campaign.replies import Reply
 from todoku.campaign.rows import Leased, Result
+from todoku.campaign.shared_pace import SharedPace
 from todoku.campaign.template import TemplateFault
 from todoku.campaign.writer import Writer
 from todoku.gate.limits import Limits
@@ -36,7 +37,11 @@ AGAIN = 300.0  # seconds after the first 4xx; doubled each time
 _AGAIN_AT_MOST = 4 * 3600.0
 TRIES = 10  # that is more than a day
 _UNANSWERED = 60.0  # seconds until a message whose answer was not heard is tried again
-_BATCH = 200
+_BATCH, _LARGEST_BATCH = (
+    200,
+    2000,
+)  # rows that are leased together, when one of them takes _SHORT seconds at most
+_SHORT = 0.5
 _IDLE = 5.0  # seconds between two looks for something to do
 _BACKOFF = (1.0, 5.0, 15.0, 60.0, 300.0)  # seconds until the next connection after a failed one
 _FULL = {"minute": 60.0, "day": 3600.0}  # seconds to wait after the relay's 455
@@ -68,20 +73,28 @@ class _Batch:
     refused: str = ""
     hold_until: float = 0.0
     unsent: int = 0
+    term: int = 0
 
 
 class Sender:
-    """`run` until `stop`. Raises `StoreError` when the database cannot be used."""
+    """`run` until `stop`. Raises `StoreError` when the database cannot be used.
 
-    def __init__(self, opened: Opened, server: Server, limits: Limits) -> None:
+    `lease`: seconds after which others take over what a worker had that is no more (PostgreSQL).
+    """
+
+    def __init__(self, opened: Opened, server: Server, limits: Limits, lease: float = leases.SECONDS) -> None:
         self._opened, self._server = opened, server
-        self._pace = Pace(opened.wanted, limits)
+        self.held = leases.Held(lease) if opened.is_shared else None
+        self._pace = (
+            Pace(opened.wanted, limits) if self.held is None else SharedPace(opened, limits, self.held.owner)
+        )
         self._thread = ThreadPoolExecutor(1, "database")
         self._writer = Writer(self._write, self._thread)
         self._lines = [_Line() for _ in range(opened.wanted.connections)]
         self._letters: dict[int, Letter] = {}
         self._stopping = asyncio.Event()
         self._why_waiting = ""
+        self._batch = _BATCH
         # What became of the campaign that is being sent: counted once, and on from there.
         self._tallied, self._tally = 0, Counter[str]()
 
@@ -91,26 +104,41 @@ class Sender:
 
     async def run(self, *, until_idle: bool = False) -> None:
         """`until_idle`: return when nothing is due any more, whenever the next is."""
+        if self.held is not None:
+            from todoku.campaign import workers
+
+            await workers.work(self, self._opened, self.held, until_idle=until_idle)
+            return
         release = await self._alone()
         if release is None:
             return
-        await self._in_thread(self._begin)
+        await self.in_thread(self._begin)
         try:
             while not self._stopping.is_set():
-                wait = await self._step()
+                wait = await self.step()
                 if wait > 0 and until_idle:
                     return
                 await self._pause(wait)
         finally:
-            await asyncio.gather(*(line.relay.quit() for line in self._lines if line.relay is not None))
-            await self._in_thread(release)
-            self._thread.shutdown()
+            await self.end()
+            release()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def until_stopped(self) -> None:
+        await self._stopping.wait()
+
+    async def end(self) -> None:
+        await asyncio.gather(*(line.relay.quit() for line in self._lines if line.relay is not None))
+        self._thread.shutdown()
 
     async def _alone(self) -> sole.Release | None:
         """Waits until nobody else sends. None: told to stop meanwhile."""
         said = False
         while not self._stopping.is_set():
-            if release := await self._in_thread(lambda: sole.hold(self._opened.engine)):
+            if release := await self.in_thread(lambda: sole.hold(self._opened.engine)):
                 return release
             if not said:
                 log.warning("another process sends: this one waits until it has ended")
@@ -120,7 +148,7 @@ class Sender:
 
     def _begin(self) -> None:
         with self._opened.write() as connection:
-            released = rows.release_all(connection)
+            released = 0 if self._opened.is_shared else rows.release_all(connection)
             self._pace.load(connection, self._opened.clock())
         if released:
             log.info(
@@ -133,14 +161,17 @@ class Sender:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    async def _step(self) -> float:
-        """One batch; how long to wait then, in seconds."""
+    async def begin(self) -> None:
+        await self.in_thread(self._begin)
+
+    async def step(self, campaign: int | None = None) -> float:
+        """One batch, of that campaign if it is said; how long to wait then, in seconds."""
         now = self._opened.clock()
-        found = await self._in_thread(self._next_campaign)
+        found = await self.in_thread(lambda: self._next_campaign(campaign))
         if found is None:
             return _IDLE
         try:
-            allowed = await self._in_thread(lambda: self._pace.allow(_BATCH, now))
+            allowed = await self.in_thread(lambda: self._pace.allow(self._batch, now))
         except (Busy, sqlite3.Error) as error:
             log.warning("the gate's counters cannot be used: %s", error)
             return _IDLE
@@ -150,51 +181,72 @@ class Sender:
             self._why_waiting = allowed.words
             return min(_IDLE, max(0.01, allowed.until - now))
         self._why_waiting = ""
-        batch = await self._in_thread(lambda: self._lease(found, allowed.count, now))
+        batch = await self.in_thread(lambda: self._lease(found, allowed.count, now))
         unused = allowed.count - len(batch.jobs)
         await self._send(batch)
+        self._size_batch(len(batch.jobs), self._opened.clock() - now)
         if not batch.refused:
-            batch.refused = await self._in_thread(lambda: self._judge(batch))
+            batch.refused = await self.in_thread(lambda: self._judge(batch))
         if unused + batch.unsent:
             back = unused + batch.unsent
             try:
-                await self._in_thread(lambda: self._pace.give_back(back, self._opened.clock()))
+                # To the time that it was granted for: later, it would be room beyond the limit once that has passed.
+                await self.in_thread(lambda: self._pace.give_back(back, now))
             except (Busy, sqlite3.Error) as error:
                 log.warning("the gate's counters cannot be used: %s", error)
         return max(0.0, batch.hold_until - self._opened.clock())
 
+    def _size_batch(self, count: int, seconds: float) -> None:
+        """What is leased still goes when somebody says pause: large batches only where they are soon sent."""
+        if seconds > _SHORT:
+            self._batch = max(_BATCH, self._batch // 2)
+        elif count == self._batch:
+            self._batch = min(_LARGEST_BATCH, self._batch * 2)
+
     # -- the database, in its thread
 
-    def _next_campaign(self) -> Any:
+    def due(self) -> Sequence[Any]:
+        """The campaigns that have something to send now; what is finished is noted."""
         now = self._opened.clock()
         with self._opened.write() as connection:
             for name in rows.finish(connection, now):
                 log.info("the campaign %s is finished", name)
-            found = rows.current(connection, now)
-        return found[0] if found else None
+            return rows.current(connection, now)
+
+    def _next_campaign(self, campaign: int | None) -> Any:
+        return next((row for row in self.due() if campaign in (None, row.id)), None)
 
     def _lease(self, campaign: Any, most: int, now: float) -> _Batch:
         if campaign.id not in self._letters:
             self._letters[campaign.id] = letter_of(self._opened, campaign)
         if campaign.id != self._tallied:
-            with self._opened.read() as connection:
-                before = campaigns.numbers(connection, campaign.id)
-            self._tallied, self._tally = campaign.id, Counter(sent=before.sent, failed=before.failed)
+            self._count(campaign.id)
+        held = self.held
         with self._opened.write() as connection:
-            jobs = rows.lease(connection, campaign.id, most, now)
-        return _Batch(campaign.id, campaign.name, self._letters[campaign.id], jobs)
+            jobs = rows.lease(connection, campaign.id, most, now, None if held is None else held.lease(now))
+            self._pace.admit(connection, jobs, now)
+        term = 0 if held is None else held.term
+        return _Batch(campaign.id, campaign.name, self._letters[campaign.id], jobs, term=term)
+
+    def _count(self, campaign: int) -> Counter[str]:
+        with self._opened.read() as connection:
+            found = campaigns.numbers(connection, campaign)
+        self._tallied, self._tally = campaign, Counter(sent=found.sent, failed=found.failed)
+        return self._tally
 
     def _write(self, results: Sequence[Result]) -> None:
         with self._opened.write() as connection:
-            rows.write(connection, results)
+            rows.write(connection, results, None if self.held is None else self.held.owner)
             self._pace.keep(connection, self._opened.clock())
         self._tally.update(each.state for each in results)
 
     def _judge(self, batch: _Batch) -> str:
         """Whether it goes on: why not, when it has stopped itself."""
-        return health.judge(self._opened, batch.campaign, batch.name, self._tally)
+        # Of several workers each has counted its own: before it stops, all are.
+        recount = None if self.held is None else lambda: self._count(batch.campaign)
+        return health.judge(self._opened, batch.campaign, batch.name, self._tally, recount)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # -- sending
@@ -214,14 +266,15 @@ class Sender:
             log.error("%s; tried again in %.0f s", batch.refused, AGAIN)
         elif batch.refused:
             refused = batch.refused
-            await self._in_thread(lambda: health.stop(self._opened, batch.campaign, batch.name, refused))
+            await self.in_thread(lambda: health.stop(self._opened, batch.campaign, batch.name, refused))
 
     async def _carry(self, line: _Line, waiting: list[Leased], batch: _Batch) -> None:
         """One connection's share: one message after the other, each with its result on the disk before the next."""
         while waiting:
             job = waiting.pop()
             now = self._opened.clock()
-            if batch.refused or batch.hold_until > now or self._stopping.is_set():
+            held = self.held is None or self.held.holds(batch.term)
+            if batch.refused or batch.hold_until > now or self._stopping.is_set() or not held:
                 await self._put_back(job, batch, batch.hold_until or now)
             elif until := self._pace.domain_until(job.domain, now):
                 await self._put_back(job, batch, until)

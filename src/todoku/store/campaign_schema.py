@@ -126,12 +126,14 @@ recipient = Table(
     Column(
         "variant", String(1), nullable=False
     ),  # a or b: which subject; r: that of the winner, once it is known
-    Column("due", Double, nullable=False),  # when it may be tried
+    # When it may be tried; where there are several workers, also when its lease ends.
+    Column("due", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("settled", Double),  # when the relay took it, or refused it for good
     Column("code", Integer),  # the relay's last reply
     Column("words", Text),
     Column("later", String(16)),  # what was heard after it was sent: bounced, complained, unsubscribed
+    Column("owner", String(40)),  # the worker that has leased it, where there are several
     UniqueConstraint("campaign", "subscriber", name="one_row_per_subscriber"),
 )
 
@@ -199,4 +201,33 @@ slowed = Table(
     metadata,
     Column("domain", String(255), primary_key=True),
     Column("rests_until", Double, nullable=False),  # then one at a time, then two, ... (`campaign.pace`)
+    Column("owner", String(40)),  # the worker that heard it, where there are several
+)
+
+# With PostgreSQL only, where several workers share the pace.
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("seconds", Integer, primary_key=True, autoincrement=False),  # the size of the bucket
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", Integer, nullable=False),  # how many all workers have sent or mean to send
+)
+
+spent_on_domain = Table(
+    "spent_on_domain",
+    metadata,
+    Column("domain", String(254), primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),  # buckets of a second
+    Column("amount", Integer, nullable=False),
+)
+
+shared_pace = Table(  # one row; whoever asks for a share of the pace locks it
+    "shared_pace",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("tokens", Double, nullable=False),  # of campaign.per_second
+    Column("filled", Double, nullable=False),
+    Column("granted", Double, nullable=False),  # to all workers, ever
+    Column("key_digest", String(64)),  # of the key that all workers have to have
 )

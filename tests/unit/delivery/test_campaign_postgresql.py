@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.campaign import campaigns, health, lists, persons, segments, sole, tokens
+from todoku.campaign import campaigns, health, lists, persons, segments, tokens
 from todoku.campaign.lists import Evidence, Membership
 from todoku.campaign.opened import Opened
 from todoku.campaign.relay import Server
@@ -93,13 +93,3 @@ def test_a_campaign_is_made_sent_and_accounted_for(opened: Opened, tmp_path: Pat
     assert lists.overview(opened)[0]["subscribers"]["complained"] == 1
     persons.forget(opened, "a@x.example")
     assert persons.export(opened, "gone@x.example")["blocked"] == "suppressed"
-
-
-def test_one_sender_at_a_time_on_all_machines(opened: Opened) -> None:
-    release = sole.hold(opened.engine)
-    assert release is not None
-    assert sole.hold(opened.engine) is None
-    release()
-    again = sole.hold(opened.engine)
-    assert again is not None
-    again()
