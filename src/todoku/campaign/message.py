@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.header import Header
 from email.utils import formatdate
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from todoku.campaign.opened import Opened
-from todoku.campaign.template import Filled, Templates
+from todoku.campaign.template import Filled, TemplateFault, Templates
 from todoku.campaign.tokens import Keys, Link
 
 UNSUBSCRIBE, PREFERENCES, CONFIRM = "unsubscribe", "preferences", "confirm"  # what tokens are for
 _LINE = 76  # characters (RFC 2045 6.8)
-_OCTETS = _LINE // 4 * 3
 _READABLE = 200  # characters of a line of ASCII: a link is long, and may not be cut (SMTP takes 998)
 
 
@@ -36,7 +35,7 @@ class Person:
     variant: str = "a"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Letter:
     """What one campaign's messages have in common. `bulk` false: the answer to a form."""
 
@@ -86,16 +85,23 @@ class Letter:
             "address": person.address,
             "language": person.language,
             "list_title": self.list_title,
-            "unsubscribe": page(self.url, self.keys, link, UNSUBSCRIBE),
-            "preferences": page(self.url, self.keys, link, PREFERENCES),
-            "confirm": page(self.url, self.keys, link, CONFIRM),
+            **{purpose: page(self.url, self.keys, link, purpose) for purpose in self._purposes},
         }
+
+    @cached_property
+    def _purposes(self) -> tuple[str, ...]:
+        """Of the links that are in it: each takes some microseconds to seal."""
+        return tuple(
+            each
+            for each in (UNSUBSCRIBE, PREFERENCES, CONFIRM)
+            if each == UNSUBSCRIBE or each in self.templates.names
+        )
 
     def shows_link(self, person: Person) -> bool:
         """Whether people see in each part how to unsubscribe. Raises TemplateFault."""
         values = self.values(person)
         filled = self.templates.fill(values, person.variant)
-        links = (values["unsubscribe"], values["preferences"])
+        links = [values[each] for each in (UNSUBSCRIBE, PREFERENCES) if each in values]
         parts = [filled.text] if filled.html is None else [filled.text, filled.html]
         return all(any(link in part for link in links) for part in parts)
 
@@ -106,6 +112,12 @@ class Letter:
 
     def write(self, person: Person, now: float) -> bytes:
         """With CRLF, and without the dot that ends it. Raises TemplateFault."""
+        try:
+            return self._written(person, now)
+        except UnicodeEncodeError as error:
+            raise TemplateFault(f"it has a character that no message can have: {error}") from error
+
+    def _written(self, person: Person, now: float) -> bytes:
         values = self.values(person)
         filled = self.templates.fill(values, person.variant)
         domain = self.sender.rpartition("@")[2]
@@ -113,7 +125,7 @@ class Letter:
             f"From: {_phrase(self.sender_name)} <{self.sender}>",
             f"To: {person.address}",
             _header("Subject", filled.subject),
-            f"Date: {formatdate(now)}",
+            f"Date: {_date(int(now))}",
             f"Message-ID: {self.message_id(person)}",
             "MIME-Version: 1.0",
         ]
@@ -122,23 +134,23 @@ class Letter:
                 f"List-Id: {_phrase(self.list_title)} <{self.list_name}.{domain}>",
                 f"List-Unsubscribe: <{values['unsubscribe']}>",
                 "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
-                f"Feedback-ID: {self._feedback_id(domain)}",
+                f"Feedback-ID: {self._feedback_id}",
             ]
         return "\r\n".join(head).encode("ascii") + b"\r\n" + self._body(filled)
 
-    def _feedback_id(self, domain: str) -> str:
+    @cached_property
+    def _feedback_id(self) -> str:
         # The last is the sender's own, of 5 to 15 characters, for good; the others are not equal to one another.
-        sender = "td" + self.keys.digest("sender", domain)[:10]
+        sender = "td" + self.keys.digest("sender", self.sender.rpartition("@")[2])[:10]
         return f"c-{self.campaign_name}:l-{self.list_name}:bulk:{sender}"
 
     def _body(self, filled: Filled) -> bytes:
         if filled.html is None:
             return _part("plain", filled.text)
-        boundary = "=_" + self.keys.digest("boundary", str(self.campaign))[:24]
-        mark = f"--{boundary}".encode()
+        mark = f"--{self._boundary}".encode()
         return b"\r\n".join(
             (
-                f'Content-Type: multipart/alternative; boundary="{boundary}"'.encode(),
+                f'Content-Type: multipart/alternative; boundary="{self._boundary}"'.encode(),
                 b"",
                 mark,
                 _part("plain", filled.text).rstrip(b"\r\n"),
@@ -148,6 +160,10 @@ class Letter:
                 b"",
             )
         )
+
+    @cached_property
+    def _boundary(self) -> str:
+        return "=_" + self.keys.digest("boundary", str(self.campaign))[:24]
 
 
 def message_id(keys: Keys, campaign: int, recipient: int, subscriber: int) -> str:
@@ -165,21 +181,35 @@ def _part(kind: str, text: str) -> bytes:
     if octets.isascii() and b"\0" not in octets and max(map(len, octets.split(b"\r\n"))) <= _READABLE:
         head = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
         return head.encode() + octets
-    encoded = b"".join(
-        binascii.b2a_base64(octets[at : at + _OCTETS], newline=False) + b"\r\n"
-        for at in range(0, len(octets), _OCTETS)
-    )
+    encoded = binascii.b2a_base64(octets, newline=False)
+    lines = [encoded[at : at + _LINE] for at in range(0, len(encoded), _LINE)]
     head = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-    return head.encode() + encoded
+    return head.encode() + b"\r\n".join(lines) + b"\r\n"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    return formatdate(second)
+
+
 def _header(name: str, value: str) -> str:
     """RFC 2047 where it has to be; a character is never cut into two encoded words."""
     if value.isascii() and len(value) + len(name) + 2 <= _LINE and "=?" not in value:
         return f"{name}: {value}"
-    encoded = Header(value, "utf-8", maxlinelen=_LINE, header_name=name).encode(linesep="\r\n")
-    return f"{name}: {encoded}"
+    words, octets, room = [], b"", _encoded_room(len(name) + 2)
+    for character in value:
+        more = character.encode()
+        if len(octets) + len(more) > room:
+            words.append(octets)
+            octets, room = b"", _encoded_room(1)
+        octets += more
+    encoded = [binascii.b2a_base64(each, newline=False).decode() for each in (*words, octets)]
+    return f"{name}: " + "\r\n ".join(f"=?utf-8?b?{each}?=" for each in encoded)
+
+
+def _encoded_room(before: int) -> int:
+    """Octets in an encoded word on a line that has so many characters before it (RFC 2047 2)."""
+    return (min(75, _LINE - before) - len("=?utf-8?b??=")) // 4 * 3
 
 
 @lru_cache(maxsize=256)

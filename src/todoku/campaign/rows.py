@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, text, update
+from sqlalchemy import JSON, ColumnElement, Connection, bindparam, func, insert, select, text, update
 
 from todoku.campaign import campaigns
 from todoku.campaign.message import Person
@@ -40,6 +40,18 @@ _WRITE_MANY = text(
     RETURNING got.id
     """
 )
+
+
+# The same for SQLite (see `_in_one_row`).
+_LEASE_ALONE = "UPDATE recipient SET state = 'leased' WHERE id IN (SELECT value FROM json_each(?))"
+_WRITE_ALONE = """
+    UPDATE recipient
+    SET state = json_extract(new.value, '$[1]'), settled = json_extract(new.value, '$[2]'),
+        code = json_extract(new.value, '$[3]'), words = json_extract(new.value, '$[4]'),
+        due = json_extract(new.value, '$[5]'), attempts = recipient.attempts + json_extract(new.value, '$[6]')
+    FROM json_each(?) AS new
+    WHERE recipient.id = json_extract(new.value, '$[0]')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +131,16 @@ def lease(
         .with_for_update(of=_got, skip_locked=True)  # says nothing to SQLite
     )
     found, not_wanted = [], []
-    for row in connection.execute(query):
-        if row.subscriber is None or row.blocked:
-            not_wanted.append({"number": row.id, "words": row.blocked or "forgotten"})
+    rows: Any = connection.execute(query) if held is not None else _in_one_row(connection, query)
+    for number, variant, attempts, subscriber, address, attributes, language, blocked in rows:
+        if subscriber is None or blocked:
+            not_wanted.append({"number": number, "words": blocked or "forgotten"})
             continue
-        to = Person(row.subscriber, row.address, row.attributes, row.language, row.id, row.variant)
-        found.append(Leased(row.id, to, row.attempts))
+        to = Person(subscriber, address, attributes, language, number, variant)
+        found.append(Leased(number, to, attempts))
     here = _got.c.id == bindparam("number")
     if found and held is None:
-        connection.execute(
-            update(_got).where(here).values(state="leased"), [{"number": each.id} for each in found]
-        )
+        connection.exec_driver_sql(_LEASE_ALONE, (json.dumps([each.id for each in found]),))
     elif found and held is not None:
         these = _got.c.id.in_([each.id for each in found])
         connection.execute(update(_got).where(these).values(state="leased", owner=held.owner, due=held.until))
@@ -177,32 +188,30 @@ def write(connection: Connection, results: Sequence[Result], owner: str | None =
     _block(connection, [each for each in results if each.state == "suppressed"])
 
 
+def _in_one_row(connection: Connection, query: Any) -> Any:
+    """For SQLite, what a query finds in a single row of JSON. Its driver gives Python's lock away for each row, and
+    gets it back only when what sends has a pause: some milliseconds for each row of a busy sender."""
+    found = query.subquery()
+    columns = (func.json(each) if isinstance(each.type, JSON) else each for each in found.c)
+    return json.loads(
+        connection.execute(select(func.json_group_array(func.json_array(*columns)))).scalar_one()
+    )
+
+
 def _write_alone(connection: Connection, results: Sequence[Result]) -> None:
     rows = [
-        {
-            "number": each.id,
-            "to_state": each.state,
-            "at": each.time if each.state in campaigns.SETTLED else None,
-            "reply": each.code,
-            "said": each.words or None,
-            "next": each.due,
-            "more": int(each.counts),
-        }
+        (
+            each.id,
+            each.state,
+            each.time if each.state in campaigns.SETTLED else None,
+            each.code,
+            each.words.replace("\0", "?") or None,
+            each.due,
+            int(each.counts),
+        )
         for each in results
     ]
-    connection.execute(
-        update(_got)
-        .where(_got.c.id == bindparam("number"))
-        .values(
-            state=bindparam("to_state"),
-            settled=bindparam("at"),
-            code=bindparam("reply"),
-            words=bindparam("said"),
-            due=bindparam("next"),
-            attempts=_got.c.attempts + bindparam("more"),
-        ),
-        rows,
-    )
+    connection.exec_driver_sql(_WRITE_ALONE, (json.dumps(rows),))
 
 
 def _block(connection: Connection, suppressed: Sequence[Result]) -> None:

@@ -36,7 +36,11 @@ AGAIN = 300.0  # seconds after the first 4xx; doubled each time
 _AGAIN_AT_MOST = 4 * 3600.0
 TRIES = 10  # that is more than a day
 _UNANSWERED = 60.0  # seconds until a message whose answer was not heard is tried again
-_BATCH = 200
+_BATCH, _LARGEST_BATCH = (
+    200,
+    2000,
+)  # rows that are leased together, when one of them takes _SHORT seconds at most
+_SHORT = 0.5
 _IDLE = 5.0  # seconds between two looks for something to do
 _BACKOFF = (1.0, 5.0, 15.0, 60.0, 300.0)  # seconds until the next connection after a failed one
 _FULL = {"minute": 60.0, "day": 3600.0}  # seconds to wait after the relay's 455
@@ -89,6 +93,7 @@ class Sender:
         self._letters: dict[int, Letter] = {}
         self._stopping = asyncio.Event()
         self._why_waiting = ""
+        self._batch = _BATCH
         # What became of the campaign that is being sent: counted once, and on from there.
         self._tallied, self._tally = 0, Counter[str]()
 
@@ -165,7 +170,7 @@ class Sender:
         if found is None:
             return _IDLE
         try:
-            allowed = await self.in_thread(lambda: self._pace.allow(_BATCH, now))
+            allowed = await self.in_thread(lambda: self._pace.allow(self._batch, now))
         except (Busy, sqlite3.Error) as error:
             log.warning("the gate's counters cannot be used: %s", error)
             return _IDLE
@@ -178,6 +183,7 @@ class Sender:
         batch = await self.in_thread(lambda: self._lease(found, allowed.count, now))
         unused = allowed.count - len(batch.jobs)
         await self._send(batch)
+        self._size_batch(len(batch.jobs), self._opened.clock() - now)
         if not batch.refused:
             batch.refused = await self.in_thread(lambda: self._judge(batch))
         if unused + batch.unsent:
@@ -188,6 +194,13 @@ class Sender:
             except (Busy, sqlite3.Error) as error:
                 log.warning("the gate's counters cannot be used: %s", error)
         return max(0.0, batch.hold_until - self._opened.clock())
+
+    def _size_batch(self, count: int, seconds: float) -> None:
+        """What is leased still goes when somebody says pause: large batches only where they are soon sent."""
+        if seconds > _SHORT:
+            self._batch = max(_BATCH, self._batch // 2)
+        elif count == self._batch:
+            self._batch = min(_LARGEST_BATCH, self._batch * 2)
 
     # -- the database, in its thread
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import os
 import struct
@@ -72,7 +71,7 @@ class Keys:
 
     def digest(self, *words: str) -> str:
         """64 characters that say nothing about the words to those who do not have the key."""
-        return hmac.new(self.octets[32:], "\0".join(words).encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self.octets[32:], "\0".join(words).encode(), "sha256").hex()
 
 
 def make(path: Path) -> None:
