@@ -165,9 +165,13 @@ class SharedPace(Pace):
     def _tell_the_gate(self, granted_in_all: float, now: float) -> None:
         """What other machines send counts here as well, for the personal mail of this one."""
         others = granted_in_all - self._mine
-        if self._others is not None and others != self._others:
+        if self._others is None:
+            self._others = others
+        elif (
+            others > self._others
+        ):  # less only when they give back: that is not worth room beyond a limit later on
             self._limits.give_back(int(self._others - others), now)  # less than nothing: counted
-        self._others = others
+            self._others = others
 
     def _forget(self, connection: Connection, now: float) -> None:
         if now - self._forgot < _FORGET_EVERY:

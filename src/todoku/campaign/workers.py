@@ -24,6 +24,7 @@ from todoku.store import StoreError
 from todoku.store import campaign_schema as schema
 
 if TYPE_CHECKING:
+    from pgqueuer import QueueManager
     from pgqueuer.models import Job
     from pgqueuer.queries import Queries
 
@@ -33,6 +34,7 @@ log = logging.getLogger("todoku.campaign")
 
 TURN = 5.0  # seconds that a job is worked on; then it goes to the end of the queue
 LOOK = 5.0  # seconds between two looks for campaigns
+_POLL = 0.25  # seconds between two questions for a job when it is known that there is one
 _TIMEOUT = 15.0  # seconds for an answer of the queue's connection
 _ENTRY = "todoku_campaign"  # the queue's name for these jobs
 _IN_A_HURRY = 1  # the priority of answers to forms
@@ -67,7 +69,7 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
         try:
             queries = Queries.from_asyncpg_connection(connection)
             await queries.upgrade()
-            manager = pgqueuer.QueueManager(queries)
+            manager = _manager(queries)
             worker = _Worker(sender, opened, held, queries, until_idle)
             manager.entrypoint(_ENTRY, on_failure="delete")(worker.turn)
             await worker.look()
@@ -105,6 +107,20 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
         await sender.end()
 
 
+def _manager(queries: Queries) -> QueueManager:
+    """One that takes no second job while it has one: that would wait here, while another worker has nothing to do."""
+    from pgqueuer import QueueManager
+    from pgqueuer.types import QueueEntrypoint
+
+    class OneAtATime(QueueManager):
+        def entrypoints_below_capacity_limits(self) -> set[QueueEntrypoint]:
+            return set() if self.job_context else super().entrypoints_below_capacity_limits()
+
+    manager = OneAtATime(queries)
+    manager.min_dequeue_poll_interval = timedelta(seconds=_POLL)
+    return manager
+
+
 class _Worker:
     """What the queue calls."""
 
@@ -113,7 +129,6 @@ class _Worker:
     ) -> None:
         self._sender, self._opened, self._held, self._queries = sender, opened, held, queries
         self._until_idle = until_idle
-        self._one_at_a_time = asyncio.Lock()
         self._rest_until: dict[int, float] = {}
         self._failure: BaseException | None = None
 
@@ -142,8 +157,7 @@ class _Worker:
         assert job.payload is not None, "`look` says which campaign"  # noqa: S101
         campaign = int(job.payload)
         try:
-            async with self._one_at_a_time:
-                wait = await self._send(campaign)
+            wait = await self._send(campaign)
         except BaseException as error:  # the queue would only log it
             self._failure = error
             self._sender.stop()
@@ -181,7 +195,7 @@ def _renew(opened: Opened, held: Held) -> None:
     held.renewed(begun)
 
 
-async def _shut_down(sender: Sender, manager: Any) -> None:
+async def _shut_down(sender: Sender, manager: QueueManager) -> None:
     await sender.until_stopped()
     manager.shutdown.set()
 

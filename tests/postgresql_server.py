@@ -20,6 +20,8 @@ class Server:
     folder: Path
     programs: Path
     durable: bool
+    inside: tuple[str, ...] = ()  # "ip netns exec NAME": where it is started
+    listens: str = ""  # addresses, besides the socket
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,8 +42,8 @@ class Server:
     def start(self) -> None:
         fsync = "on" if self.durable else "off"
         self.process = subprocess.Popen(
-            [*self._as_postgres, self.programs / "postgres", "-D", self.folder / "cluster", "-k", self.folder, "-h", "",
-             "-c", f"fsync={fsync}"],
+            [*self.inside, *self._as_postgres, self.programs / "postgres", "-D", self.folder / "cluster", "-k",
+             self.folder, "-h", self.listens, "-c", f"fsync={fsync}"],
             stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("ab"), cwd="/",
         )  # fmt: skip
         deadline = time.monotonic() + 30
@@ -63,19 +65,29 @@ class Server:
             )  # a "fast" shutdown: SIGTERM would wait for the last connection
             self.process.wait(30)
 
+    def database(self, name: str) -> str:
+        """A new one, as the settings name it."""
+        self.run("createdb", name)
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
     def run(self, program: str, *arguments: str) -> None:
         command = [self.programs / program, "-h", self.folder, "-U", "postgres", *arguments]
         subprocess.run(command, check=True)
 
 
 @contextmanager
-def start_postgresql(folder: Path, *, durable: bool = False) -> Iterator[Server]:
-    """Runs in `folder`, which is removed afterwards."""
+def start_postgresql(
+    folder: Path, *, durable: bool = False, inside: tuple[str, ...] = (), listens: str = ""
+) -> Iterator[Server]:
+    """Runs in `folder`, which is removed afterwards. Who is in the network of an address it `listens` to is trusted."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     assert found, "there is no PostgreSQL: script/setup --dev installs it"
-    server = Server(folder, found[-1].parent, durable)
+    server = Server(folder, found[-1].parent, durable, inside, listens)
     try:
         server.make()
+        if listens:
+            with (folder / "cluster/pg_hba.conf").open("a") as file:
+                file.write("host all all samenet trust\n")
         server.start()
         yield server
     finally:

@@ -1,0 +1,41 @@
+# One of several workers, as a process of its own that a test can kill or cut off. Takes what it has to know as JSON.
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from campaign_place import settings
+
+from todoku.campaign import tokens
+from todoku.campaign.leases import on_database_time
+from todoku.campaign.opened import Opened
+from todoku.campaign.relay import Server
+from todoku.campaign.sender import Sender
+from todoku.gate.limits import Limits
+from todoku.store import StoreError
+from todoku.store import campaign as store
+
+given = json.loads(sys.argv[1])
+logging.basicConfig(level=logging.INFO)
+wanted = settings(plan=given["plan"], **given["campaign"])
+engine = store.open(store.place(given["database"]), kept=True)
+opened = on_database_time(Opened(engine, tokens.read(Path(given["key"])), wanted))
+limits = Limits(wanted, Path(given["limits"]))
+relay = Server(given["relay"][0], given["relay"][1], None, None, given["name"])
+
+
+async def main() -> None:
+    sender = Sender(opened, relay, limits, given["lease"])
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sender.stop)
+    await sender.run()
+
+
+try:
+    asyncio.run(main())
+except StoreError as error:
+    sys.exit(f"cannot go on: {error}")
