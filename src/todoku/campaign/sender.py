@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from todoku.campaign import campaigns, health, rows, sole
+from todoku.campaign import campaigns, health, rows, sole, trial
 from todoku.campaign.letters import letter_of
 from todoku.campaign.message import Letter
 from todoku.campaign.opened import Opened
@@ -167,6 +167,8 @@ class Sender:
     def _next_campaign(self) -> Any:
         now = self._opened.clock()
         with self._opened.write() as connection:
+            for name, words in trial.decide(connection, now):
+                log.info("the test of the campaign %s: %s", name, words)
             for name in rows.finish(connection, now):
                 log.info("the campaign %s is finished", name)
             found = rows.current(connection, now)

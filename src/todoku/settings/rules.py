@@ -266,6 +266,35 @@ def _publisher_has_what_it_needs(settings: Settings) -> Iterator[Fault]:
         )
 
 
+# What a privacy text has to have in it, so that it says what is counted.
+_SAYS = {
+    "count_opens": {"privacy_ja": ("開封",), "privacy_en": ("open",)},
+    "count_clicks": {"privacy_ja": ("クリック",), "privacy_en": ("click",)},
+}
+
+
+def _what_is_counted_is_said(settings: Settings) -> Iterator[Fault]:
+    if settings.campaign is None:
+        return
+    for key, texts in _SAYS.items():
+        if not getattr(settings.campaign, key):
+            continue
+        given = {name: text for name in texts if (text := getattr(settings.campaign, name))}
+        if not given:
+            yield Fault(
+                ("campaign", key),
+                "is on, but nobody is told: there is no privacy text",
+                "add privacy_ja or privacy_en below [campaign], which says that it is counted",
+            )
+        for name, text in given.items():
+            if not any(word in text.lower() for word in texts[name]):
+                yield Fault(
+                    ("campaign", name),
+                    f'does not say what {key} does: there is no "{texts[name][0]}" in it',
+                    f"say in it that it is counted, or remove {key}",
+                )
+
+
 _RULES: tuple[Rule, ...] = (
     _something_to_serve,
     _addresses_differ,
@@ -282,6 +311,7 @@ _RULES: tuple[Rule, ...] = (
     _a_mailbox_holds_a_message,
     _cloud_writes_the_credential,
     _publisher_has_what_it_needs,
+    _what_is_counted_is_said,
 )
 
 
