@@ -197,8 +197,7 @@ def _restored(name: str, words: str) -> str:
     return (
         f"the campaign {name} was {words}, when it was being sent. Whoever got it between then and the loss would get "
         "it a second time, and who unsubscribed or was forgotten in that time is not known here. "
-        f"`todoku campaign reconcile {name}` finds out from the relay's log who got it; then `todoku campaign start "
-        f"{name} --after-restore` goes on, or `todoku campaign cancel {name}` ends it"
+        f"`todoku campaign start {name} --after-restore` goes on all the same, `todoku campaign cancel {name}` ends it"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, insert
 
 from todoku.campaign import tokens
-from todoku.settings import Settings
+from todoku.settings import Settings, returns
 from todoku.settings.campaign import Campaign
 from todoku.store import campaign as store
 
@@ -37,6 +37,10 @@ class Opened:
     def domain(self) -> str:
         """Of the From address: what DMARC looks at."""
         return self.wanted.sender.rpartition("@")[2]
+
+    def return_address(self, recipient: int) -> str:
+        """The envelope sender of that row's message."""
+        return returns.marked(self.wanted, self.keys.mark(recipient))
 
     def read(self) -> AbstractContextManager[Connection]:
         return store.read(self.engine)

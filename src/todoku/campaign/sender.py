@@ -260,7 +260,7 @@ class Sender:
     async def _tell(self, line: _Line, job: Leased, content: bytes) -> Reply:
         if line.relay is not None and line.relay.is_over:
             line.drop()
-        sender, to = self._opened.wanted.envelope_sender, job.person.address
+        sender, to = self._opened.return_address(job.id), job.person.address
         reply: Reply | None = None
         if line.relay is not None:
             with suppress(BeforeContent):  # it was idle for too long, and is closed at this very moment

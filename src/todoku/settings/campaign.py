@@ -74,8 +74,8 @@ class Campaign(Frozen):
     )
     return_address: MailAddress | None = Field(
         None,
-        description="The envelope sender, for what bounces to this server, within one of the domains. That of sender "
-        "unless you say otherwise.",
+        description="What bounces to this server comes to it, with a mark after a + that says which message it was. "
+        "bounces@ in the domain of sender unless you say otherwise, which every domain has.",
         examples=["bounces@hoge.example"],
     )
     url: Annotated[str, BeforeValidator(_https_url)] = Field(
@@ -153,7 +153,8 @@ class Campaign(Frozen):
 
     @property
     def envelope_sender(self) -> str:
-        return self.return_address or self.sender
+        """Without a mark."""
+        return self.return_address or f"bounces@{self.sender.rpartition('@')[2]}"
 
     def privacy(self, language: str) -> str:
         """What people should know, in that language where it is there; empty where nobody has written anything."""

@@ -15,6 +15,7 @@ from todoku.settings import regions
 from todoku.settings.base import Frozen, NotKnownError
 from todoku.settings.models import Settings
 from todoku.settings.problems import Fault, KeyPath
+from todoku.settings.returns import LONGEST_LOCAL
 from todoku.settings.values import Network, size_text
 
 Rule = Callable[[Settings], Iterator[Fault]]
@@ -295,6 +296,17 @@ def _what_is_counted_is_said(settings: Settings) -> Iterator[Fault]:
                 )
 
 
+def _return_address_has_room(settings: Settings) -> Iterator[Fault]:
+    if settings.campaign is None or settings.campaign.return_address is None:
+        return
+    if len(settings.campaign.return_address.rpartition("@")[0]) > LONGEST_LOCAL:
+        yield Fault(
+            ("campaign", "return_address"),
+            "is too long: a mark is added to it that says which message it was",
+            f"at most {LONGEST_LOCAL} characters before the @, as bounces",
+        )
+
+
 _RULES: tuple[Rule, ...] = (
     _something_to_serve,
     _addresses_differ,
@@ -312,6 +324,7 @@ _RULES: tuple[Rule, ...] = (
     _cloud_writes_the_credential,
     _publisher_has_what_it_needs,
     _what_is_counted_is_said,
+    _return_address_has_room,
 )
 
 
