@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 from conftest import CONFIG, WATCH, Arrived, World, wait
 
+from todoku.campaign import tokens
+
 TABLE = """
 [campaign]
 sender = "news@hoge.example"
@@ -34,6 +36,27 @@ connections = 10
 """
 TEXT = "{{ first_name }}様\n\n春のお知らせです。\n\n配信停止: {{ unsubscribe }}\n"
 HTML = '<p>{{ first_name }}様</p><p>春のお知らせです。</p><p><a href="{{ unsubscribe }}">配信停止</a></p>\n'
+BOUNCE = """\
+From: Mail Delivery System <mailer-daemon@outside.example>\r
+To: {to}\r
+Subject: Undelivered Mail Returned to Sender\r
+Date: Tue, 24 Nov 2026 05:00:00 +0000\r
+Message-ID: <bounce@outside.example>\r
+MIME-Version: 1.0\r
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r
+\r
+--b\r
+Content-Type: message/delivery-status\r
+\r
+Reporting-MTA: dns; mail.outside.example\r
+\r
+Final-Recipient: rfc822; {whom}\r
+Action: failed\r
+Status: 5.1.1\r
+Diagnostic-Code: smtp; 550 5.1.1 no such user\r
+\r
+--b--\r
+"""
 DATABASE = Path("/var/lib/todoku/campaign/campaign.sqlite3")
 FOLDER = Path("/var/lib/todoku/campaign-test")
 
@@ -174,7 +197,7 @@ def test_two_thousand_are_accounted_for(world: World) -> None:
     account_for_every_one(world, "many", 2000, 300)
 
 
-def test_one_click_unsubscribes_at_once_and_it_holds(world: World) -> None:
+def test_one_click_unsubscribes_at_once_and_it_holds(world: World, tmp_path: Path) -> None:
     provider = world.carol.partition("@")[2]
     whom = f"click@{provider}"
     make(world, "click", [whom, f"other@{provider}"])
@@ -196,13 +219,26 @@ def test_one_click_unsubscribes_at_once_and_it_holds(world: World) -> None:
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
     assert asked(world, "subscriber", "show", whom)["lists"][0]["state"] == "unsubscribed"
+    what_bounces_to_us_counts(world, f"other@{provider}", tmp_path)
     files = ("--text", str(FOLDER / "text"))
     assert (
         asked(world, "campaign", "create", "click2", "--list", "click", "--subject", "x", *files)[
             "recipients"
         ]
-        == 1
+        == 0
     )
+
+
+def what_bounces_to_us_counts(world: World, whom: str, folder: Path) -> None:
+    """The other side took it, and finds out later that nobody is there (RFC 3464)."""
+    query = "SELECT r.id FROM recipient r JOIN subscriber s ON s.id = r.subscriber WHERE s.address = ?"
+    ((row,),) = looked_up(query, whom)
+    to = f"bounces+c={tokens.read(DATABASE.with_name('key')).mark(row)}@{world.domain}"
+    (folder / "bounce.eml").write_text(BOUNCE.format(whom=whom, to=to), newline="")
+    sent = world.outside_sends(to, "", extra=("--eml", str(folder / "bounce.eml"), "--from", ""))
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    query = "SELECT blocked FROM subscriber WHERE address = ?"
+    wait(lambda: looked_up(query, whom) == [("bounced",)], "the bounce", 30)
 
 
 @pytest.mark.slow  # one way of many, and each command takes a second

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from todoku.campaign import campaigns, loops
+from todoku.campaign import campaigns, loops, trial
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.feedback import Feedback
 from todoku.campaign.leases import on_database_time
@@ -168,12 +168,13 @@ async def _watch(opened: Opened, theirs: socket.socket) -> None:
 
 
 def _stopped(opened: Opened) -> list[tuple[str, str, str]]:
-    """Campaigns that have stopped themselves, as alarms."""
+    """Campaigns that have stopped themselves, and tests that somebody has to decide, as alarms."""
     table = schema.campaign
     with opened.read() as connection:
         rows = connection.execute(
             select(table.c.name, table.c.words).where(table.c.state == campaigns.STOPPED).order_by(table.c.id)
         ).all()
+        undecided = trial.undecided(connection)
     return [
         (
             f"stopped:{row.name}",
@@ -181,6 +182,13 @@ def _stopped(opened: Opened) -> list[tuple[str, str, str]]:
             f"find out why, then `todoku campaign start {row.name}` goes on, or `cancel` ends it",
         )
         for row in rows[:100]
+    ] + [
+        (
+            f"undecided:{name}",
+            f"the test of the campaign {name} cannot be decided: {words}",
+            f"choose: `todoku campaign choose {name} a`, or b",
+        )
+        for name, words in undecided[:100]
     ]
 
 

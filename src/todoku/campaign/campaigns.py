@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, insert, literal, select, update
 
-from todoku.campaign import lists, segments
+from todoku.campaign import lists, segments, tracking, trial
 from todoku.campaign.errors import NotKnownError, NotSoError
 from todoku.campaign.opened import Opened, inserted
 from todoku.campaign.template import Source, Templates
+from todoku.campaign.tracking import Counting
+from todoku.campaign.trial import Trial
 from todoku.store import campaign_schema as schema
 
 # draft: nothing is sent; started: from `starts` on; stopped: by itself, for the reason in `words`.
@@ -27,6 +29,7 @@ DRAFT, STARTED, PAUSED, STOPPED, CANCELLED, FINISHED = (
     "finished",
 )
 DESPITE = "started again despite: "  # begins the words of a campaign whose numbers somebody has looked at
+RESTORED = "restored from a backup of"  # begins the words of one that was being sent when the backup was made
 UNSETTLED = ("ready", "leased", "deferred")
 # sent: the relay took it. suppressed: it took it, and said that it sends it nowhere; or we knew.
 SETTLED = ("sent", "failed", "suppressed", "unsubscribed", "cancelled")
@@ -66,13 +69,21 @@ def create(
     segment: str = "",
     reason: str | None = None,
     not_of: str | None = None,
+    test: Trial | None = None,
+    counting: Counting | None = None,
 ) -> int:
-    """A draft with all its recipients. `not_of`: a campaign whose recipients get nothing of this one.
+    """A draft with all its recipients. `not_of`: a campaign whose recipients get nothing of this one. `test`: the two
+    subjects go to a part of the people first. `counting`: what is counted of what people do; nothing without.
 
     Raises NotSoError: also when somebody's agreement is not known and there is no `reason` to write to them.
     """
     lists.check_name(name)
     Templates(source)
+    counted = tracking.allowed(opened.wanted, counting or Counting(), source)
+    if test is not None:
+        if source.subject_b is None:
+            raise NotSoError("a test needs two subjects")
+        test = trial.checked(test, opens=counted.opens, clicks=counted.clicks)
     now = opened.clock()
     with opened.write() as connection:
         if connection.execute(select(schema.campaign.c.id).where(schema.campaign.c.name == name)).first():
@@ -96,10 +107,18 @@ def create(
             "state": DRAFT,
             "reason": reason,
             "created": now,
+            "counts_opens": counted.opens,
+            "counts_clicks": counted.clicks,
         }
+        if test is not None:
+            row |= {"test_share": test.share, "decide_after": test.after, "decide_by": test.by}
         number = inserted(connection, schema.campaign, row)
+        if counted.clicks:
+            tracking.keep_links(connection, number, source.html or "", opened.wanted.url)
         excluded = None if not_of is None else find(connection, not_of).id
-        _fill(connection, number, found.id, segment, excluded, now, two=source.subject_b is not None)
+        share = 100 if test is None else test.share
+        variant = None if source.subject_b is None else trial.variant(number, share)
+        _fill(connection, number, found.id, segment, excluded, now, variant)
         return number
 
 
@@ -110,8 +129,7 @@ def _fill(
     segment: str,
     excluded: int | None,
     now: float,
-    *,
-    two: bool,
+    variant: ColumnElement[str] | None,
 ) -> None:
     """One statement, whatever the size: a million rows take seconds."""
     got, person = schema.recipient, schema.subscriber
@@ -121,19 +139,13 @@ def _fill(
             query = query.where(
                 ~select(got.c.id).where(got.c.campaign == each, got.c.subscriber == person.c.id).exists()
             )
-    # A/B: by the person's number, so that half of the list gets each.
-    variant = _variant() if two else literal("a")
+    which = literal("a") if variant is None else variant
+    due = literal(now) if variant is None else case((variant == trial.REST, trial.NEVER), else_=now)
     columns = query.with_only_columns(
-        literal(campaign), person.c.id, literal("ready"), variant, literal(now), literal(0)
+        literal(campaign), person.c.id, literal("ready"), which, due, literal(0)
     ).order_by(person.c.id)
     names = ["campaign", "subscriber", "state", "variant", "due", "attempts"]
     connection.execute(insert(got).from_select(names, columns))
-
-
-def _variant() -> Any:
-    from sqlalchemy import case
-
-    return case((schema.subscriber.c.id % 2 == 0, "a"), else_="b")
 
 
 def _who(list_id: int, segment: str) -> Select[Any]:
@@ -159,8 +171,10 @@ def find(connection: Connection, name: str) -> Row[Any]:
     return found
 
 
-def start(opened: Opened, name: str, at: float | None = None) -> None:
-    """Have it sent from `at` on; at once without. Raises CampaignError."""
+def start(opened: Opened, name: str, at: float | None = None, *, after_restore: bool = False) -> None:
+    """Have it sent from `at` on; at once without. `after_restore`: somebody knows what that means for one that came out
+    of a backup. Raises CampaignError.
+    """
     now = opened.clock()
     if at is not None and at < now - 60:
         raise NotSoError("that time is over")
@@ -168,11 +182,23 @@ def start(opened: Opened, name: str, at: float | None = None) -> None:
     with opened.write() as connection:
         found = _checked(connection, name, (DRAFT, PAUSED, STOPPED), "be started")
         words = DESPITE + str(found.words).removeprefix(DESPITE) if found.state == STOPPED else found.words
+        if str(words).startswith(RESTORED):
+            if not after_restore:
+                raise NotSoError(_restored(name, str(words)))
+            words = None
         connection.execute(
             update(schema.campaign)
             .where(schema.campaign.c.id == found.id)
             .values(state=STARTED, starts=starts, words=words)
         )
+
+
+def _restored(name: str, words: str) -> str:
+    return (
+        f"the campaign {name} was {words}, when it was being sent. Whoever got it between then and the loss would get "
+        "it a second time, and who unsubscribed or was forgotten in that time is not known here. "
+        f"`todoku campaign start {name} --after-restore` goes on all the same, `todoku campaign cancel {name}` ends it"
+    )
 
 
 def pause(opened: Opened, name: str) -> None:
@@ -195,6 +221,18 @@ def cancel(opened: Opened, name: str) -> None:
         got = schema.recipient
         waiting = (got.c.campaign == found.id) & got.c.state.in_(("ready", "deferred"))
         connection.execute(update(got).where(waiting).values(state="cancelled", settled=now))
+
+
+def choose(opened: Opened, name: str, variant: str) -> int:
+    """Which subject those get who wait for the end of a test; how many. Raises CampaignError."""
+    with opened.write() as connection:
+        found = _checked(connection, name, (STARTED, PAUSED, STOPPED), "be decided")
+        if found.test_share is None:
+            raise NotSoError(f"the campaign {name} tests nothing: nobody waits")
+        if found.winner is not None:
+            raise NotSoError(f"the campaign {name} is decided: its subject is {found.winner}")
+        words = f"chosen by hand; {found.winner_words}" if found.winner_words else "chosen by hand"
+        return trial.give_to_the_others(connection, found.id, variant, words, opened.clock())
 
 
 def stop(connection: Connection, campaign: int, words: str) -> None:
@@ -249,6 +287,8 @@ def by_subject(connection: Connection, campaign: int) -> dict[str, dict[str, int
         counts["sent"] += count
         if later in counts:
             counts[later] += count
+    for variant, seen in trial.seen(connection, campaign).items():
+        found[variant] |= {"opened": seen.opened, "clicked": seen.clicked}
     return found
 
 
@@ -275,7 +315,7 @@ def overview(opened: Opened) -> list[dict[str, Any]]:
                 "starts": row.starts,
                 "created": row.created,
                 "ended": row.ended,
-                "numbers": numbers(connection, row.id).as_json(),
+                "numbers": numbers(connection, row.id).as_json() | tracking.counts(connection, row),
             }
             for row in rows
         ]

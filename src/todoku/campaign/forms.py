@@ -45,6 +45,7 @@ class Asked:
     language: str
     client: str
     path: str
+    agreed: str = ""  # what the page said; that of the list without
 
 
 def ask(opened: Opened, list_: Any, asked: Asked) -> None:
@@ -60,7 +61,7 @@ def ask(opened: Opened, list_: Any, asked: Asked) -> None:
         if held is not None and held.state == Membership.CONFIRMED:
             return
         _no_longer_forgotten(opened, connection, address)
-        evidence = Evidence("asked", f"{asked.path} from {asked.client}", list_.consent_text)
+        evidence = Evidence("asked", f"{asked.path} from {asked.client}", asked.agreed or list_.consent_text)
         if not list_.double_opt_in:
             lists.set_membership(connection, list_.id, number, Membership.CONFIRMED, evidence, now)
             return

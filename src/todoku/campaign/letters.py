@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from todoku.campaign import campaigns, lists
+from todoku.campaign import campaigns, lists, tracking
 from todoku.campaign.errors import NotKnownError
 from todoku.campaign.message import Letter, Person
 from todoku.campaign.opened import Opened
@@ -20,9 +20,11 @@ def letter_of(opened: Opened, campaign: Any) -> Letter:
     table = schema.subscription_list
     with opened.read() as connection:
         found = connection.execute(select(table).where(table.c.id == campaign.list)).one()
-    source = Source(campaign.subject, campaign.text, campaign.html, campaign.subject_b)
+        counted = tracking.counted(connection, campaign)
+    html = campaign.html if counted is None else tracking.marked(campaign.html, counted)
+    source = Source(campaign.subject, campaign.text, html, campaign.subject_b)
     names = (campaign.id, campaign.name), (found.id, found.name, found.title)
-    return Letter.of(opened, Templates(source), *names, bulk=campaign.kind == "bulk")
+    return Letter.of(opened, Templates(source), *names, bulk=campaign.kind == "bulk", counted=counted)
 
 
 def people(opened: Opened, name: str, most: int) -> list[Person]:

@@ -23,7 +23,9 @@ from todoku.store import campaign_schema as schema
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 LONGEST_ATTRIBUTE = 1000  # characters of a value
-RESERVED = frozenset({"address", "list_title", "preferences", "unsubscribe", "language"})
+RESERVED = frozenset(
+    {"address", "confirm", "language", "list_title", "not_counted", "preferences", "unsubscribe"}
+)
 
 
 class Membership(StrEnum):

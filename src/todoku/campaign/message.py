@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from todoku.campaign.opened import Opened
 from todoku.campaign.template import Filled, TemplateFault, Templates
 from todoku.campaign.tokens import Keys, Link
+from todoku.campaign.tracking import Counted
 
 UNSUBSCRIBE, PREFERENCES, CONFIRM = "unsubscribe", "preferences", "confirm"  # what tokens are for
 _LINE = 76  # characters (RFC 2045 6.8)
@@ -50,6 +51,7 @@ class Letter:
     sender_name: str
     url: str
     bulk: bool = True
+    counted: Counted | None = None  # opens and clicks, where they are switched on
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class Letter:
         list_: tuple[int, str, str],
         *,
         bulk: bool = True,
+        counted: Counted | None = None,
     ) -> Letter:
         """`campaign`: its number and name; `list_`: its number, name and title."""
         wanted = opened.wanted
@@ -75,13 +78,16 @@ class Letter:
             sender_name=wanted.sender_name,
             url=wanted.url,
             bulk=bulk,
+            counted=counted,
         )
 
     def values(self, person: Person) -> dict[str, str]:
         """What the templates can use."""
         link = Link(person.subscriber, self.list_id, person.recipient)
+        counted = self.counted
         return {
             **person.attributes,
+            **({} if counted is None else counted.values(self.url, self.keys, link, person.attributes)),
             "address": person.address,
             "language": person.language,
             "list_title": self.list_title,

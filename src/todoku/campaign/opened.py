@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, insert
 
 from todoku.campaign import tokens
-from todoku.settings import Settings
+from todoku.settings import Settings, returns
 from todoku.settings.campaign import Campaign
 from todoku.store import campaign as store
 
@@ -42,6 +42,10 @@ class Opened:
     def is_shared(self) -> bool:
         """In PostgreSQL, where several workers send at the same time."""
         return self.engine.dialect.name == "postgresql"
+
+    def return_address(self, recipient: int) -> str:
+        """The envelope sender of that row's message."""
+        return returns.marked(self.wanted, self.keys.mark(recipient))
 
     def read(self) -> AbstractContextManager[Connection]:
         return store.read(self.engine)

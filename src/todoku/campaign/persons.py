@@ -1,7 +1,7 @@
 """One person: everything that is kept of them, and forgetting them.
 
-Who is forgotten leaves the numbers of past campaigns as they are, and a keyed digest of the address, by which an
-import of an old file does not bring it back.
+Who is forgotten leaves how many got past campaigns as it is, and a keyed digest of the address, by which an import of
+an old file does not bring it back. What they opened and clicked on is deleted, and missing in those numbers.
 """
 
 from __future__ import annotations
@@ -49,6 +49,26 @@ def export(opened: Opened, address: str) -> dict[str, Any]:
             .where(got.c.subscriber == person.id)
             .order_by(got.c.id)
         )
+        did = schema.reaction
+        reactions = connection.execute(
+            select(
+                schema.campaign.c.name.label("campaign"),
+                did.c.link,
+                did.c.by_machine,
+                did.c.time,
+                did.c.times,
+            )
+            .join(got, got.c.id == did.c.recipient)
+            .join(schema.campaign, schema.campaign.c.id == got.c.campaign)
+            .where(got.c.subscriber == person.id)
+            .order_by(did.c.id)
+        )
+        bounced = schema.bounce
+        bounces = connection.execute(
+            select(bounced.c.time, bounced.c.what, bounced.c.status, bounced.c.words)
+            .where(bounced.c.subscriber == person.id)
+            .order_by(bounced.c.id)
+        )
         return {
             "address": person.address,
             "attributes": person.attributes,
@@ -58,6 +78,8 @@ def export(opened: Opened, address: str) -> dict[str, Any]:
             "lists": [dict(each._mapping) for each in lists_],
             "consent": [dict(each._mapping) for each in consents],
             "messages": [dict(each._mapping) for each in messages],
+            "reactions": [dict(each._mapping) for each in reactions],
+            "bounces": [dict(each._mapping) for each in bounces],
         }
 
 
@@ -79,7 +101,8 @@ def forget(opened: Opened, address: str) -> None:
         connection.execute(update(got).where(mine, waiting).values(state="unsubscribed", settled=now))
         # The other side's words may name the address.
         of_mine = select(got.c.id).where(mine)
-        connection.execute(delete(schema.attempt).where(schema.attempt.c.recipient.in_(of_mine)))
+        for table in (schema.attempt, schema.reaction, schema.bounce):
+            connection.execute(delete(table).where(table.c.recipient.in_(of_mine)))
         connection.execute(update(got).where(mine).values(words=None, subscriber=None))
         connection.execute(delete(schema.subscriber).where(schema.subscriber.c.id == person.id))
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from todoku.campaign import campaigns, health, leases, rows, sole
+from todoku.campaign import campaigns, health, leases, rows, sole, trial
 from todoku.campaign.letters import letter_of
 from todoku.campaign.message import Letter
 from todoku.campaign.opened import Opened
@@ -209,6 +209,8 @@ class Sender:
         """The campaigns that have something to send now; what is finished is noted."""
         now = self._opened.clock()
         with self._opened.write() as connection:
+            for name, words in trial.decide(connection, now):
+                log.info("the test of the campaign %s: %s", name, words)
             for name in rows.finish(connection, now):
                 log.info("the campaign %s is finished", name)
             return rows.current(connection, now)
@@ -312,7 +314,7 @@ class Sender:
     async def _tell(self, line: _Line, job: Leased, content: bytes) -> Reply:
         if line.relay is not None and line.relay.is_over:
             line.drop()
-        sender, to = self._opened.wanted.envelope_sender, job.person.address
+        sender, to = self._opened.return_address(job.id), job.person.address
         reply: Reply | None = None
         if line.relay is not None:
             with suppress(BeforeContent):  # it was idle for too long, and is closed at this very moment

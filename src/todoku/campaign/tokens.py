@@ -21,6 +21,8 @@ from todoku.campaign.errors import CampaignError
 
 _SIZE = 64  # octets of the key: 32 for AES-SIV-256, 32 for HMAC
 _PACKED = struct.Struct(">QQQ")
+_ROW = struct.Struct(">Q")
+MARK = 39  # characters of `Keys.mark`
 _LONGEST = 100  # characters of a token; one has 56
 
 
@@ -68,6 +70,22 @@ class Keys:
             return None
         # Base64 has several spellings of the same octets: only ours is one.
         return link if hmac.compare_digest(self.token(link, purpose), token) else None
+
+    def mark(self, recipient: int) -> str:
+        """39 small letters and digits for a return address, which some servers write in capitals."""
+        sealed: bytes = self._siv.encrypt(_ROW.pack(recipient), [b"return"])  # type: ignore[attr-defined]
+        return base64.b32encode(sealed).decode().rstrip("=").lower()
+
+    def marked(self, mark: str) -> int | None:
+        """The row of that mark; None: nobody here made it."""
+        if len(mark) != MARK:
+            return None
+        try:
+            sealed = base64.b32decode(mark.upper() + "=")
+            (row,) = _ROW.unpack(self._siv.decrypt(sealed, [b"return"]))  # type: ignore[attr-defined]
+        except (InvalidTag, binascii.Error, ValueError, struct.error):
+            return None
+        return int(row) if hmac.compare_digest(self.mark(row), mark.lower()) else None
 
     def digest(self, *words: str) -> str:
         """64 characters that say nothing about the words to those who do not have the key."""

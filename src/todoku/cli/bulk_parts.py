@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 ListName = Annotated[str, typer.Argument(metavar="LIST", help="The list's name.")]
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The person's address.")]
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
+
+
+def seconds(text: str, *, as_json: bool) -> float:
+    """Of "30m", "4h" or "1d"."""
+    found = re.fullmatch(r"(\d{1,4})([mhd])", text)
+    if found is None:
+        refuse(f'"{text}" is no time: write it as 30m, 4h or 1d', USAGE, as_json=as_json)
+    return int(found[1]) * {"m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2]]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from todoku.cli import bulk_parts
 from todoku.cli.bulk_parts import CampaignName, opened
 from todoku.cli.context import FAILED, USAGE, print_json
 from todoku.cli.people import Json, note, refuse, say
@@ -36,6 +37,28 @@ def create(
     subject_b: Annotated[
         str | None, typer.Option("--subject-b", help="Another subject, which half of the people get.")
     ] = None,
+    test_share: Annotated[
+        int | None,
+        typer.Option(
+            "--test-share", metavar="PERCENT", help="The subjects go to so many first; the others wait."
+        ),
+    ] = None,
+    decide_after: Annotated[
+        str | None,
+        typer.Option(
+            "--decide-after", metavar="TIME", help='Then the others get the better one: "4h", "30m", "1d".'
+        ),
+    ] = None,
+    decide_by: Annotated[
+        str | None,
+        typer.Option("--decide-by", help="clicks, opens or objections; else the best of what is counted."),
+    ] = None,
+    count_opens: Annotated[
+        bool, typer.Option("--count-opens", help="Count who opens it (campaign.count_opens).")
+    ] = False,
+    count_clicks: Annotated[
+        bool, typer.Option("--count-clicks", help="Count who clicks on which link (campaign.count_clicks).")
+    ] = False,
     segment: Annotated[
         str, typer.Option("--segment", help='Only these: "city = Tokyo and plan != free".')
     ] = "",
@@ -53,7 +76,13 @@ def create(
     the address at which they unsubscribe. There are no attachments: put the file on a page, and write its address."""
     from todoku.campaign import campaigns
     from todoku.campaign.template import Source, html_of_mjml
+    from todoku.campaign.tracking import Counting
+    from todoku.campaign.trial import Trial
 
+    if test_share is None and (decide_after or decide_by):
+        refuse("--decide-after and --decide-by need --test-share", USAGE, as_json=as_json)
+    after = None if decide_after is None else bulk_parts.seconds(decide_after, as_json=as_json)
+    trial = None if test_share is None else Trial(test_share, after, decide_by)
     if html is not None and mjml is not None:
         refuse("--html and --mjml: one of the two", USAGE, as_json=as_json)
     with opened(ctx, "making a campaign", as_json=as_json) as here:
@@ -65,7 +94,17 @@ def create(
             else None
         )
         source = Source(subject, _read(text, as_json=as_json), page, subject_b)
-        campaigns.create(here, name, list_name, source, segment=segment, reason=reason, not_of=not_of)
+        campaigns.create(
+            here,
+            name,
+            list_name,
+            source,
+            segment=segment,
+            reason=reason,
+            not_of=not_of,
+            test=trial,
+            counting=Counting(count_opens, count_clicks),
+        )
         total = _numbers(here, name)["total"]
     if as_json:
         print_json({"ok": True, "campaign": name, "recipients": total})
@@ -167,6 +206,10 @@ def start(
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help='When to begin, as "2026-12-01 09:00".')
     ] = None,
+    after_restore: Annotated[
+        bool,
+        typer.Option("--after-restore", help="Also one that came out of a backup: some may get it twice."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -183,7 +226,7 @@ def start(
             _tell_how_long(here, left)
         if not yes and not as_json and not typer.confirm(f"Send {name} to {left:,} people?"):
             refuse("Nothing was sent.", FAILED, as_json=as_json)
-        campaigns.start(here, name, when)
+        campaigns.start(here, name, when, after_restore=after_restore)
     if as_json:
         print_json({"ok": True, "recipients": left, "warnings": [each.as_json() for each in findings]})
     else:
@@ -198,6 +241,25 @@ def pause(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None
     with opened(ctx, "pausing a campaign", as_json=as_json) as here:
         campaigns.pause(here, name)
     print_json({"ok": True}) if as_json else say(f"The campaign {name} is paused.")
+
+
+@app.command("choose")
+def choose(
+    ctx: typer.Context,
+    name: CampaignName,
+    subject: Annotated[str, typer.Argument(metavar="a|b", help="The first subject, or the second.")],
+    as_json: Json = False,
+) -> None:
+    """Say which of two subjects those get who wait for the end of a test."""
+    from todoku.campaign import campaigns
+
+    if subject not in ("a", "b"):
+        refuse(f'"{subject}" is no subject: a or b', USAGE, as_json=as_json)
+    with opened(ctx, "choosing a subject", as_json=as_json) as here:
+        count = campaigns.choose(here, name, subject)
+    print_json({"ok": True, "recipients": count}) if as_json else say(
+        f"{count:,} people get subject {subject}."
+    )
 
 
 @app.command("cancel")
@@ -228,7 +290,7 @@ def progress(
     as_json: Json = False,
 ) -> None:
     """Show how far it is, how fast it goes, and when it will be done at that pace."""
-    from todoku.campaign import campaigns
+    from todoku.campaign import campaigns, tracking
 
     with opened(ctx, "the progress of a campaign", as_json=as_json) as here:
         while True:
@@ -237,15 +299,23 @@ def progress(
                 counts = campaigns.numbers(connection, found.id)
                 rate = campaigns.rate(connection, found.id, here.clock())
                 subjects = campaigns.by_subject(connection, found.id) if found.subject_b else {}
+                reactions = tracking.counts(connection, found)
+                links = tracking.by_link(connection, found.id) if found.counts_clicks else []
             ends = here.clock() + counts.left / rate if rate and counts.left else None
             if as_json:
                 shown = {"state": found.state, "words": found.words, "per_second": rate, "ends": ends}
-                print_json({"ok": True, **shown, "numbers": counts.as_json(), "subjects": subjects})
+                test = {"winner": found.winner, "words": found.winner_words} if found.test_share else None
+                more = {"subjects": subjects, "test": test, "links": links}
+                print_json({"ok": True, **shown, "numbers": counts.as_json() | reactions, **more})
             else:
-                _show_progress(found, counts.as_json(), counts.left, rate, ends)
+                _show_progress(found, counts.as_json() | reactions, counts.left, rate, ends)
+                for each in links:
+                    say(f"  {each['clicked']:,} clicked on {each['target']}")
                 for variant, heard in sorted(subjects.items()):
                     said = ", ".join(f"{count:,} {what}" for what, count in heard.items() if count)
-                    say(f"  subject {variant}: {said}")
+                    say(f"  {'waiting for the test' if variant == 'r' else f'subject {variant}'}: {said}")
+                if found.winner_words:
+                    say(f"  the test: {found.winner_words}")
             if not follow or found.state != campaigns.STARTED:
                 return
             time.sleep(1)

@@ -44,6 +44,7 @@ def restore(
     """
     from todoku.cli.plan import LOCK
     from todoku.host import restore as restoring
+    from todoku.host import restored_campaigns
     from todoku.host.backup import BackupError, state_of
     from todoku.host.client import Host
     from todoku.plan.lock import LockedError, exclusive
@@ -63,12 +64,13 @@ def restore(
             if here > unpacked.manifest.state + 1 and not over_newer:
                 refuse(_newer(here, unpacked), FAILED, as_json=as_json)
             _ask(unpacked, yes=yes, as_json=as_json)
+            paused = restored_campaigns.hold(host, unpacked.manifest.created)
             restoring.put_in_place(host, unpacked)
         except (BackupError, LockedError) as error:
             refuse(str(error), FAILED, as_json=as_json)
         except OSError as error:
             refuse(f"{error.strerror}: {error.filename or file}{_how_far()}", FAILED, as_json=as_json)
-    _tell(unpacked, as_json=as_json)
+    _tell(unpacked, paused, as_json=as_json)
 
 
 def go_on_with_a_decided_one() -> None:
@@ -91,9 +93,9 @@ def go_on_with_a_decided_one() -> None:
 def _refuse_running(host: Host, *, as_json: bool) -> None:
     """Services that run would go on with what is replaced, or write into it."""
     from todoku.host import processes
-    from todoku.host.services import DOVECOT, GATE, POSTFIX
+    from todoku.host.services import CAMPAIGN, DOVECOT, GATE, PAGES, POSTFIX
 
-    daemons = (POSTFIX, DOVECOT, GATE)
+    daemons = (POSTFIX, DOVECOT, GATE, CAMPAIGN, PAGES)
     running = [each.name for each in daemons if processes.main_process(host, each.pid_file, each.process)]
     if running:
         names = " ".join(running)
@@ -152,15 +154,20 @@ def _how_far() -> str:
     return ". Nothing was changed"
 
 
-def _tell(unpacked: Unpacked, *, as_json: bool) -> None:
+def _tell(unpacked: Unpacked, paused: tuple[str, ...], *, as_json: bool) -> None:
     made = unpacked.manifest
     following = "todoku plan, then todoku apply"
     if as_json:
         told = {"ok": True, "hostname": made.hostname, "created": made.created, "files": len(made.files)}
-        print_json(told | {"mail": made.mail, "next": following})
+        print_json(told | {"mail": made.mail, "paused_campaigns": list(paused), "next": following})
         return
     say(f"Restored {len(made.files)} files of {made.hostname}, as they were at {_time(made.state)}.")
     say("What was there before is kept in /etc/todoku/before-restore and /var/lib/todoku/before-restore.")
+    if paused:
+        say(
+            f"Paused, as they were being sent when the backup was made: {', '.join(paused)}. Who got them since then, "
+            "and who has unsubscribed since, is not in the backup: `todoku campaign start` says what to do."
+        )
     say(f"Next: {following}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from todoku.campaign import tokens
+from todoku.campaign import returned, tokens
 from todoku.campaign.opened import KEY
 from todoku.host import agent, gate, managers, own_services
 from todoku.host.client import Host
@@ -29,6 +29,7 @@ from todoku.store import campaign as store
 
 USER = store.OWNER
 STATE = str(store.FOLDER)
+RETURNED = str(returned.FOLDER)
 SCHEMA_ID = "campaign:schema"
 KEY_ID = "campaign:key"
 _CODE = ("campaign", "delivery", "gate", "settings", "store")
@@ -116,6 +117,11 @@ class LinkKey(HostResource[bool]):
             raise ChangeFailed(f"{KEY} cannot be made: {error.strerror}") from error
 
 
+def folders(settings: Settings) -> tuple[str, ...]:
+    """Where the gate has to be able to put files."""
+    return (RETURNED,) if settings.campaign is not None else ()
+
+
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
     """All of it; nothing without [campaign]."""
     if settings.campaign is None:
@@ -140,6 +146,15 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             reason="lists, consent and campaigns",
             after=user | {"folder:/var/lib/todoku"},
         ),
+        # Set-group-id: what the gate puts there is for those who keep the lists.
+        Directory(
+            path=RETURNED,
+            mode=0o2770,
+            owner=gate.USER,
+            group=USER,
+            reason="what bounces of bulk mail, from the gate to the lists",
+            after=user | {"folder:/var/lib/todoku", f"user:{gate.USER}"},
+        ),
         CampaignSchema(
             place=store.place(settings.campaign.database),
             reason="who agreed to what, and who got which message",
@@ -155,8 +170,8 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         description="sends what is due of campaigns",
         code=_CODE,
         # The counters, which are the gate's, and what the postmaster should know.
-        folders=(STATE, gate.STATE, agent.ALARMS, "/run/todoku"),
-        after=needed | {"relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
+        folders=(STATE, RETURNED, gate.STATE, agent.ALARMS, "/run/todoku"),
+        after=needed | {f"folder:{RETURNED}", "relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
     )
     pages = _service(
         facts,

@@ -51,6 +51,17 @@ def _time_zone(value: Any) -> str:
         ) from error
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > 5000:
+        raise wrong(
+            f"is {kind(value)}, not a text of at most 5,000 characters", "write what people should know"
+        )
+    return value.strip()
+
+
+PrivacyText = Annotated[str, BeforeValidator(_text)]
+
+
 class Campaign(Frozen):
     """Bulk mail: newsletters and notices to people who agreed to them."""
 
@@ -64,8 +75,8 @@ class Campaign(Frozen):
     )
     return_address: MailAddress | None = Field(
         None,
-        description="The envelope sender, for what bounces to this server, within one of the domains. That of sender "
-        "unless you say otherwise.",
+        description="What bounces to this server comes to it, with a mark after a + that says which message it was. "
+        "bounces@ in the domain of sender unless you say otherwise, which every domain has.",
         examples=["bounces@hoge.example"],
     )
     url: Annotated[str, BeforeValidator(_https_url)] = Field(
@@ -111,6 +122,29 @@ class Campaign(Frozen):
     time_zone: Annotated[str, BeforeValidator(_time_zone)] = Field(
         "UTC", description="Of the quiet hours, and of times that are typed.", examples=["Asia/Tokyo"]
     )
+    count_opens: bool = Field(
+        False,
+        description="Whether campaigns may count who opens a message, by a picture in it. The privacy text has to say "
+        "so.",
+        examples=[False],
+    )
+    count_clicks: bool = Field(
+        False,
+        description="Whether campaigns may count who clicks on which link, over url. The privacy text has to say so.",
+        examples=[False],
+    )
+    privacy_ja: PrivacyText | None = Field(
+        None,
+        description="What people should know of what is kept of them, in Japanese: on all pages, and part of what they "
+        "agree to. With count_opens it has to have the word 開封 in it, with count_clicks クリック.",
+        examples=["配信の改善のため、開封とクリックを記録します。配信の設定で止められます。"],
+    )
+    privacy_en: PrivacyText | None = Field(
+        None,
+        description='The same in English: with count_opens it has to have the word "open" in it, with count_clicks '
+        '"click".',
+        examples=["We count opens and clicks to write better. You can switch that off in your preferences."],
+    )
     database: str | None = Field(
         None,
         description="The PostgreSQL database that lists and campaigns are kept in, as postgresql:///NAME. A file below "
@@ -120,4 +154,12 @@ class Campaign(Frozen):
 
     @property
     def envelope_sender(self) -> str:
-        return self.return_address or self.sender
+        """Without a mark."""
+        return self.return_address or f"bounces@{self.sender.rpartition('@')[2]}"
+
+    def privacy(self, language: str) -> str:
+        """What people should know, in that language where it is there; empty where nobody has written anything."""
+        asked, other = self.privacy_ja, self.privacy_en
+        if language != "ja":
+            asked, other = other, asked
+        return asked or other or ""

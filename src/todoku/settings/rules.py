@@ -15,6 +15,7 @@ from todoku.settings import regions
 from todoku.settings.base import Frozen, NotKnownError
 from todoku.settings.models import Settings
 from todoku.settings.problems import Fault, KeyPath
+from todoku.settings.returns import LONGEST_LOCAL
 from todoku.settings.values import Network, size_text
 
 Rule = Callable[[Settings], Iterator[Fault]]
@@ -266,6 +267,46 @@ def _publisher_has_what_it_needs(settings: Settings) -> Iterator[Fault]:
         )
 
 
+# What a privacy text has to have in it, so that it says what is counted.
+_SAYS = {
+    "count_opens": {"privacy_ja": ("開封",), "privacy_en": ("open",)},
+    "count_clicks": {"privacy_ja": ("クリック",), "privacy_en": ("click",)},
+}
+
+
+def _what_is_counted_is_said(settings: Settings) -> Iterator[Fault]:
+    if settings.campaign is None:
+        return
+    for key, texts in _SAYS.items():
+        if not getattr(settings.campaign, key):
+            continue
+        given = {name: text for name in texts if (text := getattr(settings.campaign, name))}
+        if not given:
+            yield Fault(
+                ("campaign", key),
+                "is on, but nobody is told: there is no privacy text",
+                "add privacy_ja or privacy_en below [campaign], which says that it is counted",
+            )
+        for name, text in given.items():
+            if not any(word in text.lower() for word in texts[name]):
+                yield Fault(
+                    ("campaign", name),
+                    f'does not say what {key} does: there is no "{texts[name][0]}" in it',
+                    f"say in it that it is counted, or remove {key}",
+                )
+
+
+def _return_address_has_room(settings: Settings) -> Iterator[Fault]:
+    if settings.campaign is None or settings.campaign.return_address is None:
+        return
+    if len(settings.campaign.return_address.rpartition("@")[0]) > LONGEST_LOCAL:
+        yield Fault(
+            ("campaign", "return_address"),
+            "is too long: a mark is added to it that says which message it was",
+            f"at most {LONGEST_LOCAL} characters before the @, as bounces",
+        )
+
+
 _RULES: tuple[Rule, ...] = (
     _something_to_serve,
     _addresses_differ,
@@ -282,6 +323,8 @@ _RULES: tuple[Rule, ...] = (
     _a_mailbox_holds_a_message,
     _cloud_writes_the_credential,
     _publisher_has_what_it_needs,
+    _what_is_counted_is_said,
+    _return_address_has_room,
 )
 
 

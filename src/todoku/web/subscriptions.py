@@ -24,7 +24,9 @@ from todoku.campaign.lists import Evidence, Membership
 from todoku.campaign.message import CONFIRM, PREFERENCES, UNSUBSCRIBE
 from todoku.campaign.opened import Opened
 from todoku.campaign.tokens import Link
+from todoku.campaign.tracking import NOT_COUNTED
 from todoku.store import campaign_schema as schema
+from todoku.web.reactions import Reactions
 from todoku.web.subscriptions_page import Choice, Form, page
 from todoku.web.subscriptions_text import TEXTS
 
@@ -61,11 +63,15 @@ class Subscriptions:
             return _not_known(language)
         form = Form(texts["send"], asks_address=True)
         if request.method == "GET":
-            return page(language, "subscribe", found.title, found.consent_text, form=form)
+            return page(language, "subscribe", *_paragraphs(found, self._privacy(language)), form=form)
         posted = await _form(request)
         if posted.get("website"):  # a field that people do not see
             return page(language, "subscribe", texts["asked"])
-        asked = forms.Asked(posted.get("address", ""), language, _client(request), str(request.url.path))
+        told = (found.consent_text, self._privacy(language))
+        agreed = "\n\n".join(filter(None, told))
+        asked = forms.Asked(
+            posted.get("address", ""), language, _client(request), str(request.url.path), agreed
+        )
         try:
             await _in_thread(lambda: forms.ask(self._opened, found, asked))
         except CampaignError:
@@ -78,12 +84,13 @@ class Subscriptions:
             return _not_known(_language(request))
         link, person, of = who
         texts = TEXTS[person.language]
+        told = tuple(filter(None, (of.consent_text, self._privacy(person.language))))
         if request.method == "GET":
             question = texts["confirm_question"].format(address=person.address, title=of.title)
             form = Form(texts["confirm_button"])
-            return page(person.language, "confirm", question, of.consent_text, form=form)
+            return page(person.language, "confirm", question, *told, form=form)
         source = f"{request.url.path.rpartition('/')[0]} from {_client(request)}"
-        evidence = Evidence("confirmed", source, of.consent_text)
+        evidence = Evidence("confirmed", source, "\n\n".join(told))
         await _in_thread(lambda: self._set(link, Membership.CONFIRMED, evidence))
         return page(person.language, "confirm", texts["confirmed"])
 
@@ -119,14 +126,34 @@ class Subscriptions:
             keeps = {int(each) for each in body.get("list", ()) if each.isdecimal() and len(each) < 18}
             chosen = (body.get("language") or [language])[0]
             language = chosen if chosen in TEXTS else language
-            await _in_thread(lambda: self._keep(link, keeps, language, _client(request)))
+            counted = "counted" in body if self._counts else None
+            await _in_thread(lambda: self._keep(link, keeps, language, _client(request), counted))
             said = (TEXTS[language]["saved"],)
         choices = await _in_thread(lambda: self._choices(link.subscriber))
         texts = TEXTS[language]
         if not any(each.on for each in choices):
             said = (*said, texts["none"])
-        form = Form(texts["save"], asks_language=True, choices=choices)
-        return page(language, "preferences", person.address, *said, form=form)
+        privacy = tuple(filter(None, (self._privacy(language),)))
+        counted = await _in_thread(lambda: self._is_counted(link)) if self._counts else None
+        form = Form(texts["save"], asks_language=True, choices=choices, counted=counted)
+        return page(language, "preferences", person.address, *said, *privacy, form=form)
+
+    # -- what is counted of what people do
+
+    def _privacy(self, language: str) -> str:
+        return self._opened.wanted.privacy(language)
+
+    @property
+    def _counts(self) -> bool:
+        return self._opened.wanted.count_opens or self._opened.wanted.count_clicks
+
+    def _is_counted(self, link: Link) -> bool:
+        person = schema.subscriber
+        with self._opened.read() as connection:
+            held = connection.execute(
+                select(person.c.attributes).where(person.c.id == link.subscriber)
+            ).scalar()
+        return NOT_COUNTED not in (held or {})
 
     # -- the database
 
@@ -168,8 +195,9 @@ class Subscriptions:
             )
             return tuple(Choice(row.id, row.title, row.state == Membership.CONFIRMED) for row in rows)
 
-    def _keep(self, link: Link, keeps: set[int], language: str, client: str) -> None:
-        """The lists that stay; who takes back an unsubscription does it here, on their own page."""
+    def _keep(self, link: Link, keeps: set[int], language: str, client: str, counted: bool | None) -> None:
+        """The lists that stay; who takes back an unsubscription does it here, on their own page. `counted` None: as
+        it was."""
         now = self._opened.clock()
         person, of, table = schema.subscriber, schema.subscription, schema.subscription_list
         with self._opened.write() as connection:
@@ -187,7 +215,14 @@ class Subscriptions:
                     lists.set_membership(
                         connection, row.list, link.subscriber, Membership.CONFIRMED, evidence, now
                     )
-            connection.execute(update(person).where(person.c.id == link.subscriber).values(language=language))
+            me = person.c.id == link.subscriber
+            connection.execute(update(person).where(me).values(language=language))
+            if counted is None:
+                return
+            held = connection.execute(select(person.c.attributes).where(me)).scalar() or {}
+            others = {name: value for name, value in held.items() if name != NOT_COUNTED}
+            more = {} if counted else {NOT_COUNTED: "yes"}
+            connection.execute(update(person).where(me).values(attributes=others | more))
 
     def _preferences(self, link: Link) -> str:
         return f"{self._opened.wanted.url}/{PREFERENCES}/{self._opened.keys.token(link, PREFERENCES)}"
@@ -196,9 +231,13 @@ class Subscriptions:
 def application(opened: Opened) -> Starlette:
     """The pages alone, as one application."""
     return Starlette(
-        routes=Subscriptions(opened).routes(),
+        routes=[*Subscriptions(opened).routes(), *Reactions(opened).routes()],
         exception_handlers={_TooLarge: lambda _request, _error: PlainTextResponse("too large", 413)},
     )
+
+
+def _paragraphs(of: Any, privacy: str) -> tuple[str, ...]:
+    return tuple(filter(None, (of.title, of.consent_text, privacy)))
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

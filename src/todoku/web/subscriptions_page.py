@@ -30,7 +30,9 @@ label { display: block; margin: .7rem 0 } .trap { position: absolute; left: -100
 {% endfor %}{% if form %}<form method="post" action="{{ form.action }}">
 {% for each in form.choices %}<label><input type="checkbox" name="list" value="{{ each.value }}"
 {%- if each.on %} checked{% endif %}> {{ each.label }}</label>
-{% endfor %}{% if form.asks_address %}<label>{{ texts.address }}
+{% endfor %}{% if form.counted is not none %}<label><input type="checkbox" name="counted" value="yes"
+{%- if form.counted %} checked{% endif %}> {{ texts.counted }}</label>
+{% endif %}{% if form.asks_address %}<label>{{ texts.address }}
 <input type="email" name="address" required maxlength="254" autocomplete="email"></label>
 <label class="trap" aria-hidden="true">Website <input name="website" tabindex="-1" autocomplete="off"></label>
 {% endif %}{% if form.asks_language %}<label>{{ texts.language }} <select name="language">
@@ -58,6 +60,7 @@ class Form:
     asks_address: bool = False
     asks_language: bool = False
     choices: tuple[Choice, ...] = ()
+    counted: bool | None = None  # whether opens and clicks are counted; None: it is not asked
 
 
 def page(

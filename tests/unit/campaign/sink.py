@@ -24,6 +24,7 @@ class Sink:
     pipelining: bool = True
     taken: list[tuple[str, str]] = field(default_factory=list)  # recipient, Message-ID
     raw: list[bytes] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)  # of every MAIL
     connections: int = 0
     most_at_once: int = 0
     at_once: int = 0
@@ -99,6 +100,7 @@ class Sink:
             if verb == "EHLO":
                 say("250-sink\r\n250-PIPELINING\r\n250 Ok" if self.pipelining else "250 sink")
             elif verb == "MAIL":
+                self.senders += re.findall("<(.*)>", line)
                 refused = (reply := self.answer("mail", "")) != OK
                 say(reply)
             elif verb == "RCPT":

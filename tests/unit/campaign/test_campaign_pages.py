@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
-import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
-import uvicorn
+from campaign_browser import Browser
 from campaign_place import Clock, subscribe
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -21,42 +17,6 @@ from todoku.campaign import campaigns, lists, message, persons
 from todoku.campaign.opened import Opened
 from todoku.campaign.template import Source
 from todoku.campaign.tokens import Link
-from todoku.web.subscriptions import application
-
-
-class Browser:
-    """A real HTTP client; it follows no redirect (RFC 8058 3.1)."""
-
-    def __init__(self, base: str) -> None:
-        self.base = base
-
-    def get(self, path: str) -> tuple[int, str]:
-        return self._ask(urllib.request.Request(self.base + path, headers={"Accept-Language": "en"}))
-
-    def post(
-        self, path: str, body: str = "", kind: str = "application/x-www-form-urlencoded"
-    ) -> tuple[int, str]:
-        headers = {"Content-Type": kind, "Accept-Language": "en"}
-        return self._ask(urllib.request.Request(self.base + path, body.encode(), headers))
-
-    def _ask(self, request: urllib.request.Request) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-
-@pytest.fixture
-def browser(opened: Opened) -> Iterator[Browser]:
-    server = uvicorn.Server(uvicorn.Config(application(opened), port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.01)
-    yield Browser(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
-    server.should_exit = True
-    thread.join()
 
 
 def state(opened: Opened, address: str) -> str:

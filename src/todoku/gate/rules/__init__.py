@@ -16,6 +16,7 @@ from __future__ import annotations
 from todoku.gate.rule import Placed, Stage
 from todoku.gate.rules.approved import approved
 from todoku.gate.rules.authentication import evaluated, remove_forged
+from todoku.gate.rules.bulk_return import bulk_returned
 from todoku.gate.rules.complete import complete
 from todoku.gate.rules.eight_bit import eight_bit
 from todoku.gate.rules.forwarding import forwarded
@@ -58,6 +59,7 @@ BOTH: tuple[Placed, ...] = (Placed(Stage.BODY, "malware", malware),)
 # These count, or make copies of the message for others: nothing may refuse a message after them.
 LAST: tuple[Placed, ...] = (
     Placed(Stage.BODY, "spending", spending),
+    Placed(Stage.BODY, "bulk_return", bulk_returned),
     Placed(Stage.BODY, "return_address", returned),
     Placed(Stage.BODY, "forwarding", forwarded),
     Placed(Stage.BODY, "protection", protection),
