@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-
 LINE = 78  # octets: 76 characters of base64 and CRLF, as nearly every program writes it (RFC 2045 6.8)
 
 

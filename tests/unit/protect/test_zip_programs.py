@@ -1,5 +1,5 @@
 # A ZIP is of use only if the program that the recipient has opens it: 7-Zip, bsdtar and Python's reader are asked.
-# Names are Japanese, in UTF-8 and in CP932; Info-ZIP's unzip knows no AES, and has to say so instead of writing rubbish.
+# Names are Japanese, in UTF-8 and in CP932; Info-ZIP's unzip knows no AES, and has to say so and write no rubbish.
 
 from __future__ import annotations
 
