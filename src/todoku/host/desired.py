@@ -121,7 +121,7 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *clamav.resources(settings, facts),
-        *gate.resources(facts, program, page.folders(settings)),
+        *gate.resources(facts, program, page.folders(settings), page.read_at_start(settings)),
         *agent.resources(settings, facts, program),
         *(relay_watch.resources(settings, facts, program) if cloud else ()),
         *daily_check.resources(facts, program),

@@ -7,7 +7,7 @@ last, so that pieces cannot change places and a file that was cut short does not
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -77,19 +77,41 @@ def content_size(size: int) -> int:
 def unseal(key: bytes, path: Path, size: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes from `start` to before `end` of the `size` there are. Raises Damaged, or OSError."""
     end = size if end is None else end
-    cipher = AESGCM(key)
-    last = max(0, (size - 1) // PIECE)
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != size + _TAG * (last + 1):
+        if os.fstat(file.fileno()).st_size != sealed_size(size):
             raise Damaged(f"{path} does not have the length that it was written with")
-        for number in range(start // PIECE, max(end - 1, 0) // PIECE + 1):
-            file.seek(number * (PIECE + _TAG))
-            try:
-                octets = cipher.decrypt(_nonce(number, last=number == last), file.read(PIECE + _TAG), None)
-            except InvalidTag:
-                raise Damaged(f"{path} was changed since it was written") from None
-            first = number * PIECE
-            yield octets[max(0, start - first) : end - first]
+        file.seek(sealed_range(size, start, end)[0])
+        yield from unsealed(key, file.read, size, start, end)
+
+
+def sealed_range(size: int, start: int, end: int) -> tuple[int, int]:
+    """Which sealed bytes are needed for those from `start` to before `end`: the first, and that after the last."""
+    first, last = start // PIECE, max(end - 1, start) // PIECE
+    return first * (PIECE + _TAG), min((last + 1) * (PIECE + _TAG), sealed_size(size))
+
+
+def unsealed(key: bytes, read: Callable[[int], bytes], size: int, start: int, end: int) -> Iterator[bytes]:
+    """The same, `read` giving the bytes of `sealed_range`. Raises Damaged, and what `read` does."""
+    cipher, last = AESGCM(key), max(0, (size - 1) // PIECE)
+    for number in range(start // PIECE, max(end - 1, start) // PIECE + 1):
+        first = number * PIECE
+        try:
+            octets = cipher.decrypt(
+                _nonce(number, last=number == last), _exactly(read, min(PIECE, size - first) + _TAG), None
+            )
+        except InvalidTag:
+            raise Damaged("a file was changed since it was written") from None
+        yield octets[max(0, start - first) : end - first]
+
+
+def _exactly(read: Callable[[int], bytes], octets: int) -> bytes:
+    found = read(octets)
+    while len(found) < octets:  # over a network it may come in pieces
+        more = read(octets - len(found))
+        if not more:
+            raise Damaged("a file ends before its end")
+        found += more
+    return found
 
 
 def _nonce(number: int, *, last: bool) -> bytes:
