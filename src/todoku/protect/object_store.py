@@ -8,6 +8,7 @@ part is uploaded in parts as it comes, and counts only once it is complete; what
 
 from __future__ import annotations
 
+import codecs
 import functools
 import logging
 import os
@@ -32,6 +33,12 @@ _NOT_INSTALLED = (
     "[protect.store] needs botocore: pip install 'todoku[object-store]' in Todoku's environment, "
     "or leave the table out"
 )
+_CODECS = (
+    "ascii",
+    "idna",
+    "iso-8859-1",
+    "utf-8",
+)  # that names, headers and answers are read and written with
 _KEY_FAULTS = {
     "AccessDenied", "Forbidden", "InvalidAccessKeyId", "NotAuthenticated", "NotAuthorized", "SignatureDoesNotMatch",
     "401", "403",
@@ -219,6 +226,8 @@ def prepare(settings: Settings) -> None:
     """Load what a client needs: once, before a process gives up its right to read files, and before it forks."""
     wanted = settings.protect.store
     if wanted is not None and settings.protect.on:
+        for codec in _CODECS:
+            codecs.lookup(codec)
         try:
             _client(wanted.endpoint, wanted.region, "none", "none")
         except StoreFailed as problem:
@@ -227,7 +236,7 @@ def prepare(settings: Settings) -> None:
 
 def _given() -> StoreCredential:
     try:
-        access_key, secret_key = CREDENTIAL.read_text("ascii").split("\n")[:2]
+        access_key, secret_key = CREDENTIAL.read_bytes().decode("ascii").split("\n")[:2]
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not as it was written"
         raise StoreFailed(

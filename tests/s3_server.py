@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from todoku.host.certificate import self_signed
@@ -30,8 +30,6 @@ class S3Server:
 
     def __post_init__(self) -> None:
         (self.folder / "buckets" / BUCKET).mkdir(parents=True)
-        from datetime import UTC, datetime
-
         certificate, key = self_signed("localhost", datetime.now(UTC))
         (self.folder / "tls.pem").write_bytes(certificate)
         (self.folder / "tls.key").write_bytes(key)
@@ -75,9 +73,6 @@ class S3Server:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-    def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.authorities))
 
     def settings(
         self, *, bucket: str = BUCKET, credential: Path = Path("/nowhere"), more: str = ""
