@@ -17,7 +17,8 @@ from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Means, Unanswered
 from todoku.check.runner import Step
 from todoku.host.client import Host, HostError
-from todoku.settings import Settings
+from todoku.protect import object_store
+from todoku.settings import CredentialError, ObjectStore, Settings, read_store
 from todoku.settings.regions import REGIONS
 
 _FOLDERS = ("/var/spool/postfix", "/var/lib/todoku")
@@ -42,7 +43,25 @@ def steps(settings: Settings, means: Means) -> list[Step]:
             *(Step("host.disk", folder, lambda f=folder: disk(host, f)) for folder in _FOLDERS),  # type: ignore[misc]
             Step("host.queue", "", lambda: queue(host, means.now())),
         ]
+        if settings.protect.links and settings.protect.store is not None:
+            found.append(Step("host.object_store", "", lambda: store(settings, settings.protect.store)))
     return found
+
+
+def store(settings: Settings, wanted: ObjectStore | None) -> Iterator[Finding]:
+    """Whether attachments can be put into the object store and fetched again: a few bytes are, and are removed."""
+    if wanted is None:
+        return
+    try:
+        found = object_store.of(settings, read_store(wanted.credential_file) if os.geteuid() == 0 else None)
+        if found is not None:
+            found.try_out()
+    except (CredentialError, object_store.StoreFailed) as problem:
+        advice = "Until that is put right, messages with attachments that become links are held back (451)"
+        yield failed("host.object_store", str(problem), advice)
+        return
+    seen = f"a file was put into {wanted.bucket} at {wanted.endpoint}, fetched, and removed"
+    yield passed("host.object_store", seen)
 
 
 def resolver(settings: Settings, means: Means) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ RULES: dict[str, Rule] = {
     "host.resolver": _rule("the host's own resolver does not answer", "RFC 5321 5.1"),
     "host.clock": _rule("the host's clock is wrong", "RFC 5322 3.6.1; O: at most 5 minutes"),
     "host.disk": _rule("the disk is nearly full", "Postfix queue_minfree"),
+    "host.object_store": _rule("attachments cannot be put into the object store", "[protect.store]"),
     "host.queue": _rule("mail waits in the queue", "Postfix postqueue(1)"),
     # Names
     "dns.delegation": _rule("the zone's name servers do not work", "RFC 1034 4.2.2; RFC 4035", "aaa"),

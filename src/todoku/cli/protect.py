@@ -232,12 +232,14 @@ def _become(user: str) -> None:
 
 def _shelf(ctx: typer.Context) -> Shelf:
     """The shelf, which is read and written as the page's user."""
+    from todoku.protect import object_store
     from todoku.protect.shelf import Shelf
 
     context: Context = ctx.obj
-    context.settings()
+    settings = context.settings()
     require_root("this")
-    shelf = Shelf()
+    object_store.prepare(settings)
+    shelf = Shelf(store=lambda: object_store.of(settings))
     if not shelf.root.exists():
         fail(f"there is no {shelf.root}: no links are given out on this machine")
     _become("todoku-web")

@@ -55,9 +55,10 @@ def load(
 
     settings = load_settings(config)
     if settings.protect.on:  # while its files can be read
-        from todoku.protect import speed
+        from todoku.protect import object_store, speed
 
         speed.prepare()
+        object_store.prepare(settings)
     return Context(
         settings,
         SenderBook(sender_login),

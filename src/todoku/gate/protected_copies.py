@@ -13,7 +13,17 @@ from pathlib import Path
 
 from todoku.gate import protected, srs
 from todoku.gate.message import MessageSoFar
-from todoku.protect import agreed, attachments, composing, passwords, plan, subject, wording, zipping
+from todoku.protect import (
+    agreed,
+    attachments,
+    composing,
+    object_store,
+    passwords,
+    plan,
+    subject,
+    wording,
+    zipping,
+)
 from todoku.protect.agreed import Agreed
 from todoku.protect.plan import Plan
 from todoku.protect.policy import Mode
@@ -72,7 +82,8 @@ class Maker:
         """A copy for each recipient, as each has an own link."""
         read, policy, language = made.read, settings.protect, made.read.language
         expires = now + DAY * (read.asked.days or policy.days)
-        given = self._shelf.give(message.sender, read.subject, language, expires, policy.downloads)
+        shelf = Shelf(self._shelf.root, lambda: object_store.of(settings))
+        given = shelf.give(message.sender, read.subject, language, expires, policy.downloads)
         copies.given = given
         for name, each in zip(plan.file_names(read), read.attachments, strict=True):
             given.add(name, attachments.content(each.part, read.body))

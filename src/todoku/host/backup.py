@@ -41,6 +41,7 @@ _LEFT_OUT = frozenset(
         "var/lib/todoku/directory",
         "var/lib/todoku/gate/pid",
         "var/lib/todoku/gate/protect",
+        "var/lib/todoku/protect/store-credential",
         "var/lib/todoku/protect/web.pid",
     }
 )

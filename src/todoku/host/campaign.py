@@ -21,6 +21,7 @@ from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
 from todoku.host.services import CAMPAIGN, PAGES, Daemon, Service
+from todoku.host.stopped import Stopped
 from todoku.host.users import Group, User
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, Resource
 from todoku.settings import Settings
@@ -123,9 +124,13 @@ def folders(settings: Settings) -> tuple[str, ...]:
 
 
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
-    """All of it; nothing without [campaign]."""
+    """All of it; without [campaign], that nothing of it runs."""
     if settings.campaign is None:
-        return []
+        manager = managers.manager(facts.service_manager)
+        reason = "the settings have no [campaign] any more"
+        if manager is None:
+            return []
+        return [Stopped(name=each.name, manager=manager, reason=reason) for each in (CAMPAIGN, PAGES)]
     user = frozenset({f"user:{USER}"})
     folder = frozenset({f"folder:{STATE}"})
     needed = user | {SCHEMA_ID, KEY_ID}

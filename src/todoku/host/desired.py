@@ -122,7 +122,12 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *clamav.resources(settings, facts),
-        *gate.resources(facts, program, (*page.folders(settings), *campaign.folders(settings))),
+        *gate.resources(
+            facts,
+            program,
+            (*page.folders(settings), *campaign.folders(settings)),
+            page.read_at_start(settings),
+        ),
         *agent.resources(settings, facts, program),
         *way_out.resources(facts),
         *(relay_watch.resources(settings, facts, program) if cloud else ()),

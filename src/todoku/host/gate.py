@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from todoku.host import managers, own_services
@@ -76,8 +78,14 @@ class Program:
         return [*command, "--user", USER, "--pid-file", GATE.pid_file]
 
 
-def resources(facts: Facts, program: Program, folders: tuple[str, ...] = ()) -> list[Resource[Host, Any]]:
-    """All of the gate. `folders` are those of others that it writes into."""
+def resources(
+    facts: Facts,
+    program: Program,
+    folders: tuple[str, ...] = (),
+    read_at_start: Mapping[str, str] = MappingProxyType({}),
+) -> list[Resource[Host, Any]]:
+    """All of the gate. `folders` are those of others that it writes into; `read_at_start`: resources of others and
+    their files, after which it has to be started."""
     starter = _starter(facts, program, folders)
     user = frozenset({f"user:{USER}"})
     user_resource = User(
@@ -108,7 +116,7 @@ def resources(facts: Facts, program: Program, folders: tuple[str, ...] = ()) -> 
     if starter is not None:
         reason = f"{facts.service_manager} keeps the gate running"
         wanted.append(File(file=starter, reason=reason))
-    wanted.append(_service(facts, program.config, starter, folders))
+    wanted.append(_service(facts, program.config, starter, folders, read_at_start))
     return list(wanted)
 
 
@@ -125,18 +133,24 @@ def code_is_open(host: Host) -> bool:
     return all(stat is None or stat.mode & 0o005 == 0o005 for stat in found)
 
 
-def _service(facts: Facts, config: Path, starter: RenderedFile | None, folders: tuple[str, ...]) -> Service:
+def _service(
+    facts: Facts,
+    config: Path,
+    starter: RenderedFile | None,
+    folders: tuple[str, ...],
+    read_at_start: Mapping[str, str],
+) -> Service:
     files = [starter.path] if starter else []
     return Service(
         daemon=GATE,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, *own_services.code(_CODE)),
+        configuration=(*files, *read_at_start.values(), *own_services.code(_CODE)),
         read_again=(str(config),),
         reason="says at once, in words, what could not arrive; without it Postfix takes no mail",
         after=frozenset(
             {"packages", f"user:{USER}", *(f"folder:{path}" for path in (STATE, SOCKET_FOLDER, *folders))}
         ),
-        follows=frozenset(f"file:{path}" for path in files),
+        follows=frozenset({*(f"file:{path}" for path in files), *read_at_start}),
     )
 
 

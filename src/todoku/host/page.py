@@ -11,13 +11,14 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from todoku.host import certificate, gate, managers, own_services
+from todoku.host import gate, managers, object_store, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
 from todoku.host.services import PAGE, Service
+from todoku.host.stopped import Stopped
 from todoku.host.users import Group, User
 from todoku.plan.resource import LookFailed, Resource
 from todoku.protect import shelf
@@ -63,10 +64,16 @@ def folders(settings: Settings) -> tuple[str, ...]:
     return (STATE,) if settings.protect.links else ()
 
 
+def read_at_start(settings: Settings) -> dict[str, str]:
+    """Ids of resources, and their files, which those who put files there have to be started after."""
+    files = object_store.files(settings)
+    return {object_store.CREDENTIAL_ID: files[0]} if files else {}
+
+
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
-    """All of it; nothing where no links are given out. Raises LookFailed."""
+    """All of it; where no links are given out, that it does not run. Raises LookFailed."""
     if not settings.protect.links:
-        return []
+        return _stopped(facts)
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise LookFailed(
             f"[protect] gives out links, and the page needs {' and '.join(missing)}: pip install 'todoku[web]' in "
@@ -84,6 +91,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             after=frozenset({f"group:{USER}"}),
         ),
         *_shelf(user | {f"user:{gate.USER}", "folder:/var/lib/todoku"}),
+        *object_store.resources(settings, USER),
     ]
     files = [starter.path] if starter else []
     if starter is not None:
@@ -93,15 +101,25 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         manager=managers.manager(facts.service_manager),
         configuration=(
             *files,
-            *certificate.paths(settings),
+            *object_store.files(settings),
             str(program.config),
             *own_services.code(_CODE),
         ),
         reason="recipients fetch attachments there",
         after=user | {"certificate", *(f"folder:{STATE}/{name}" for name in shelf.FOLDERS)},
-        follows=frozenset({"certificate", *(f"file:{path}" for path in files)}),
+        # A renewed certificate it takes in by itself (`todoku.web.renewed`), and nobody's download is cut off.
+        follows=frozenset(
+            {*(f"file:{path}" for path in files), *read_at_start(settings)},
+        ),
     )
     return [*wanted, service]
+
+
+def _stopped(facts: Facts) -> list[Resource[Host, Any]]:
+    """Once it was there, it ends with the last reason for it: links that are still out open nothing any more."""
+    manager = managers.manager(facts.service_manager)
+    reason = "nobody gets links any more, and what the world can reach should have a use"
+    return [Stopped(name=PAGE.name, manager=manager, reason=reason)] if manager is not None else []
 
 
 def _shelf(after: frozenset[str]) -> list[Directory]:

@@ -1,4 +1,5 @@
-"""A daemon that the settings do not want to run, though its package has it started: stopped, also after a reboot."""
+"""A daemon that the settings do not want to run, though its package has it started, or they did want it before:
+stopped, also after a reboot."""
 
 from __future__ import annotations
 

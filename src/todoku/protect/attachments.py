@@ -111,20 +111,23 @@ def _octets(part: Part) -> int:
 def content(part: Part, body: Octets) -> Iterator[bytes]:
     """What is attached, decoded, in pieces. What is broken gives what can be read of it, as mail programs do."""
     if part.encoding == "base64":
-        return _base64(_pieces(part, body))
+        return _base64(_pieces(part, body, PIECE // speed.LINE * speed.LINE))
     if part.encoding == "quoted-printable":
         return _quoted_printable(_pieces(part, body))
     return _pieces(part, body)
 
 
-def _pieces(part: Part, body: Octets) -> Iterator[bytes]:
-    for at in range(part.body, part.end, PIECE):
-        yield body[at : min(at + PIECE, part.end)]
+def _pieces(part: Part, body: Octets, size: int = PIECE) -> Iterator[bytes]:
+    for at in range(part.body, part.end, size):
+        yield body[at : min(at + size, part.end)]
 
 
 def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
+        if not rest and (decoded := speed.base64_lines(piece)) is not None:
+            yield decoded
+            continue
         digits = rest + piece.translate(None, _NOT_BASE64)
         whole = len(digits) // 4 * 4
         rest = digits[whole:]

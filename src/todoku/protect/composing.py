@@ -9,6 +9,7 @@ import binascii
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeAlias
 
 from todoku.protect.attachments import PIECE
@@ -87,10 +88,10 @@ def _wrapped(
 def _kept(part: Part, body: Octets, gone: set[int], *, whole: bool = False) -> Iterator[bytes]:
     """A part's content without what is gone; of the message itself unless `whole` only to its closing delimiter."""
     at = part.body
-    for child in part.parts:
+    for child, following in zip_longest(part.parts, part.parts[1:]):
         if id(child) in gone:
             yield from _range(body, at, child.delimiter)
-            at = _next(part, child)
+            at = _next(part, following)
         elif any(id(each) in gone for each in child.walk()):
             yield from _range(body, at, child.body)
             yield from _kept(child, body, gone, whole=True)
@@ -99,11 +100,10 @@ def _kept(part: Part, body: Octets, gone: set[int], *, whole: bool = False) -> I
     yield from _range(body, at, part.end if to_the_end else part.closing or part.end)
 
 
-def _next(whole: Part, part: Part) -> int:
-    """Where the delimiter after `part` begins."""
-    following = whole.parts[whole.parts.index(part) + 1 :][:1]
-    if following:
-        return following[0].delimiter
+def _next(whole: Part, following: Part | None) -> int:
+    """Where the delimiter of the part that follows begins, or the closing one."""
+    if following is not None:
+        return following.delimiter
     return whole.end if whole.closing is None else whole.closing
 
 

@@ -34,15 +34,17 @@ def safe(name: str, fallback: str = "attachment") -> str:
 def different(names: Iterable[str]) -> list[str]:
     """The names, each made different from those before it, as file systems that ignore case need it."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # where the search went on to: ten thousand files may have one name
     made: list[str] = []
     for name in names:
         stem, dot, ending = name.rpartition(".")
         if not stem:
             stem, dot, ending = name, "", ""
-        candidate, number = name, 1
+        candidate, number = name, numbers.get(name.casefold(), 1)
         while candidate.casefold() in taken:
             number += 1
             candidate = f"{stem} ({number}){dot}{ending}"
+        numbers[name.casefold()] = number
         taken.add(candidate.casefold())
         made.append(candidate)
     return made

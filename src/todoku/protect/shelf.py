@@ -1,6 +1,6 @@
 """Where attachments lie that recipients fetch by a link, and what is known of each link.
 
-    objects/ID         a file, encrypted; its key is in no file
+    objects/ID         a file, encrypted; its key is in no file (with [protect.store]: in the object store)
     links/ID.json      one recipient's link: until when, and, sealed with a key that only the link has, names and keys
     offers/ID.json     all links of one message, for its sender
     revoked/ID         the sender has taken that offer back
@@ -16,21 +16,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from todoku.protect import sealing
 from todoku.protect.language import Language
+from todoku.protect.object_store import ObjectStore, StoreFailed
 
 ROOT = Path("/var/lib/todoku/protect")
 FOLDERS = ("objects", "links", "offers", "revoked", "events")
@@ -39,6 +41,10 @@ _ID = re.compile(r"[0-9a-f]{64}")
 DAY = 86400
 _REMEMBERED = 90 * DAY  # how long events stay after an offer is over
 _ORPHAN = DAY
+
+FindStore: TypeAlias = Callable[[], ObjectStore | None]  # raises StoreFailed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,13 @@ class Given:
         return tuple(self._files)
 
     def add(self, name: str, content: Iterable[bytes]) -> Kept:
-        """OSError when the disk is full."""
+        """OSError when the disk is full, or the store of no use."""
         key, number = secrets.token_bytes(sealing.KEY), secrets.token_hex(32)
         self._files.append(Kept(name, 0, number, ""))  # so that `remove` finds what there is of it
-        octets = sealing.seal(key, content, self._shelf.path("objects", number))
+        if (store := self._shelf.store()) is not None:
+            octets = sealing.content_size(store.put(number, sealing.sealed(key, content)))
+        else:
+            octets = sealing.seal(key, content, self._shelf.path("objects", number))
         self._files[-1] = Kept(name, octets, number, key.hex())
         return self._files[-1]
 
@@ -134,24 +143,37 @@ class Given:
 
     def remove(self) -> None:
         """Nothing of it was there."""
-        for each in self._files:
-            self._shelf.path("objects", each.object).unlink(missing_ok=True)
+        self._shelf.forget(each.object for each in self._files)
         for link in self._links.values():
             self._shelf.path("links", f"{link}.json").unlink(missing_ok=True)
         self._shelf.path("offers", f"{self.id}.json").unlink(missing_ok=True)
 
 
 class Shelf:
-    """The folder. OSError where it is not there or not ours."""
+    """The folder, and where it is found the store. OSError where it is not there or not ours."""
 
-    def __init__(self, root: Path = ROOT) -> None:
+    def __init__(self, root: Path = ROOT, store: FindStore = lambda: None) -> None:
         self.root = root
+        self.store = store
 
     def path(self, folder: str, name: str) -> Path:
         return self.root / folder / name
 
     def give(self, sender: str, subject: str, language: Language, expires: float, downloads: int) -> Given:
         return Given(self, sender, subject, language, expires, downloads)
+
+    def content(self, kept: Kept, start: int, end: int) -> Iterator[bytes]:
+        """Bytes of a file, from the disk, or from the store if not there. Raises Damaged, OSError, StoreFailed."""
+        key, path = bytes.fromhex(kept.key), self.path("objects", kept.object)
+        if self.is_near(kept) or (store := self.store()) is None:
+            yield from sealing.unseal(key, path, kept.octets, start, end)
+            return
+        with store.read(kept.object, *sealing.sealed_range(kept.octets, start, end)) as read:
+            yield from sealing.unsealed(key, read, kept.octets, start, end)
+
+    def is_near(self, kept: Kept) -> bool:
+        """Whether it is on the disk, and reading it waits for nothing."""
+        return self.path("objects", kept.object).exists()
 
     def find(self, token: str, now: float) -> Link | None:
         """What the token opens now; None for all else, whatever the reason."""
@@ -194,15 +216,32 @@ class Shelf:
         """From now on its links open nothing, and its files are gone."""
         self.path("revoked", offer.id).touch(mode=0o660)
         _synchronise(self.root / "revoked")
-        self._remove(offer)
+        self.forget(number for number in offer.objects if _ID.fullmatch(number))
+        self._remove_here(offer)
 
-    def _remove(self, offer: Offer) -> None:
+    def _remove_here(self, offer: Offer) -> None:
+        """Without asking the store."""
         for number in offer.objects:
             if _ID.fullmatch(number):
                 self.path("objects", number).unlink(missing_ok=True)
         for number in offer.links.values():
             if _ID.fullmatch(number):
                 self.path("links", f"{number}.json").unlink(missing_ok=True)
+
+    def forget(self, objects: Iterable[str]) -> None:
+        """Removes files. Those that the store does not remove now, `tidy` does."""
+        far = []
+        for number in objects:
+            try:
+                self.path("objects", number).unlink()
+            except FileNotFoundError:
+                far.append(number)
+        try:
+            if far and (store := self.store()) is not None:
+                for number in far:
+                    store.remove(number)
+        except StoreFailed as problem:
+            log.warning("files are removed later: %s", problem)
 
     def note(self, offer: str, what: str, **more: Any) -> None:
         """A line of the offer's events: one write(2), of which kill -9 takes nothing back. OSError on a full disk."""
@@ -221,12 +260,15 @@ class Shelf:
         return []
 
     def tidy(self, now: float) -> int:
-        """Removes what is over, and what a gate that was killed left behind; how many objects that were."""
+        """Removes what is over, and what a gate that was killed left behind; how many objects that were. StoreFailed
+        when that of the store could not be, after all else."""
         known: set[str] = set()
+        over: set[str] = set()
         before = len(self._objects())
         for offer in list(self.offers()):
             if offer.expires <= now or self.is_revoked(offer.id):
-                self._remove(offer)
+                over.update(offer.objects)
+                self._remove_here(offer)
             else:
                 known.update(offer.objects)
             if offer.expires + _REMEMBERED <= now:
@@ -237,7 +279,18 @@ class Shelf:
             with suppress(FileNotFoundError):
                 if path.name not in known and now - path.stat().st_mtime > _ORPHAN:
                     path.unlink()
-        return before - len(self._objects())
+        return before - len(self._objects()) + self._tidy_store(known, over, now)
+
+    def _tidy_store(self, known: set[str], over: set[str], now: float) -> int:
+        store, gone = self.store(), 0
+        if store is None:
+            return 0
+        for name, written in list(store.names()):
+            if name in over or (name not in known and now - written > _ORPHAN):
+                store.remove(name)
+                gone += 1
+        store.remove_incomplete(now - _ORPHAN)
+        return gone
 
     def _objects(self) -> Sequence[Path]:
         folder = self.root / "objects"

@@ -4,7 +4,7 @@
 never part of the settings themselves.
 """
 
-from todoku.settings.credential import CredentialError, RelayCredential
+from todoku.settings.credential import CredentialError, RelayCredential, StoreCredential, read_store
 from todoku.settings.models import (
     Accounts,
     Clients,
@@ -15,6 +15,7 @@ from todoku.settings.models import (
     Limits,
     Settings,
 )
+from todoku.settings.object_store import ObjectStore
 from todoku.settings.outside import Cloud, Dns, Relay, RelayPlan
 from todoku.settings.problems import Problem, SettingsError
 from todoku.settings.protect import Protect, ProtectRule
@@ -33,6 +34,7 @@ __all__ = [
     "Domain",
     "Gate",
     "Limits",
+    "ObjectStore",
     "Problem",
     "Protect",
     "ProtectRule",
@@ -41,7 +43,9 @@ __all__ = [
     "RelayPlan",
     "Settings",
     "SettingsError",
+    "StoreCredential",
     "Tls",
     "load",
     "parse",
+    "read_store",
 ]

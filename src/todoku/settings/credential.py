@@ -14,6 +14,7 @@ from pathlib import Path
 from todoku.settings.outside import Relay
 
 _HOW = "write the user name on the first line and the password on the second, as Oracle's console showed them"
+_HOW_STORE = "write the access key on the first line and the secret key on the second"
 _LARGEST = 4096  # bytes; a user name has about 200 characters, a password 20
 
 
@@ -34,7 +35,20 @@ def read(relay: Relay, environ: Mapping[str, str]) -> RelayCredential:
     if relay.credential_env is not None:
         return _from_environment(relay.credential_env, environ)
     assert relay.credential_file is not None, "the rules require one of the two"  # noqa: S101
-    return _from_file(relay.credential_file)
+    return RelayCredential(*_two_lines(relay.credential_file, "the relay's credential", _HOW))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCredential:
+    """An access key of an object store and its secret (at Oracle, a Customer Secret Key)."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+
+
+def read_store(path: Path) -> StoreCredential:
+    """The object store's credential from the administrator's file. Raises `CredentialError`."""
+    return StoreCredential(*_two_lines(path, "the object store's credential", _HOW_STORE))
 
 
 def _from_environment(prefix: str, environ: Mapping[str, str]) -> RelayCredential:
@@ -51,19 +65,20 @@ def _from_environment(prefix: str, environ: Mapping[str, str]) -> RelayCredentia
     return RelayCredential(*values)
 
 
-def _from_file(path: Path) -> RelayCredential:
-    text = _private_text(path)
+def _two_lines(path: Path, whose: str, how: str) -> tuple[str, str]:
+    text = _private_text(path, whose, how)
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     lines = [line.removesuffix("\r") for line in lines]
     if len(lines) != 2:
-        raise CredentialError(f"{path} has {len(lines)} lines, not 2: {_HOW}")
-    for line, what in zip(lines, ("user name", "password"), strict=True):
+        raise CredentialError(f"{path} has {len(lines)} lines, not 2: {how}")
+    named = ("user name", "password") if how is _HOW else ("access key", "secret key")
+    for line, what in zip(lines, named, strict=True):
         if not line:
-            raise CredentialError(f"{path}: the line of the {what} is empty: {_HOW}")
+            raise CredentialError(f"{path}: the line of the {what} is empty: {how}")
         _check_characters(line, what, str(path))
-    return RelayCredential(*lines)
+    return lines[0], lines[1]
 
 
 def _check_characters(value: str, what: str, place: str) -> None:
@@ -77,34 +92,32 @@ def _check_characters(value: str, what: str, place: str) -> None:
         raise CredentialError(f"{place}: the {what} begins or ends with a space: remove it")
 
 
-def _private_text(path: Path) -> str:
+def _private_text(path: Path, whose: str, how: str) -> str:
     """The content of a file that is a regular file and that nobody else can read."""
     try:
         # Opened first, asked afterwards: what is checked is what is read. A FIFO must not make us wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise CredentialError(
-            f"{path}, which should hold the relay's credential, does not exist: {_HOW}"
-        ) from None
+        raise CredentialError(f"{path}, which should hold {whose}, does not exist: {how}") from None
     except OSError as error:
-        raise CredentialError(f"cannot read {path}, the relay's credential: {error.strerror}") from None
+        raise CredentialError(f"cannot read {path}, {whose}: {error.strerror}") from None
     try:
-        content = _read_private(descriptor, path)
+        content = _read_private(descriptor, path, whose, how)
     finally:
         os.close(descriptor)
     if len(content) > _LARGEST:
-        raise CredentialError(f"{path} is larger than {_LARGEST} bytes, it is not a credential: {_HOW}")
+        raise CredentialError(f"{path} is larger than {_LARGEST} bytes, it is not a credential: {how}")
     try:
         return content.decode("ascii")
     except UnicodeDecodeError as error:
         place = f"{path}: byte {error.start + 1}"
-        raise CredentialError(f"{place} is not ASCII: copy the credential again; {_HOW}") from None
+        raise CredentialError(f"{place} is not ASCII: copy the credential again; {how}") from None
 
 
-def _read_private(descriptor: int, path: Path) -> bytes:
+def _read_private(descriptor: int, path: Path, whose: str, how: str) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise CredentialError(f"{path}, which should hold the relay's credential, is not a file: {_HOW}")
+        raise CredentialError(f"{path}, which should hold {whose}, is not a file: {how}")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         mode = stat.S_IMODE(status.st_mode)
         raise CredentialError(f"{path} can be used by others (mode {mode:04o}): run `chmod 600 {path}`")

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from todoku.settings import values
 from todoku.settings.base import Frozen
+from todoku.settings.object_store import ObjectStore
 from todoku.settings.problems import WrongValueError
 from todoku.settings.values import Count, OneOrSeveral, Size
 
@@ -115,6 +116,9 @@ class Protect(Frozen):
         "scanner can look into. pass, mark (in the subject, and by the header X-Todoku-Encrypted-ZIP) or refuse; "
         "whether protect.on or not.",
         examples=["pass"],
+    )
+    store: ObjectStore | None = Field(
+        None, description="Where the encrypted files lie; on this host's disk without this table."
     )
     rules: tuple[ProtectRule, ...] = Field(
         (),

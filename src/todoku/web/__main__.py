@@ -22,17 +22,20 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from todoku.delivery.privileges import CannotBecome, drop
+from todoku.protect import object_store
 from todoku.protect.shelf import Shelf
 from todoku.settings import DEFAULT_PATH, Settings, SettingsError, load
 from todoku.web.application import application
 from todoku.web.attachments import Desk
 from todoku.web.letters import sender
+from todoku.web.renewed import keep, take_in
 
 log = logging.getLogger("todoku.web")
 
 NAME = "todoku-web"  # what ps(1) shows, and how `todoku apply` recognises it
 # Where the host keeps the one that it makes itself.
 CERTIFICATE, KEY = Path("/etc/todoku/tls/self-signed.pem"), Path("/etc/todoku/tls/self-signed.key")
+MANAGED = Path("/etc/todoku/tls/certificate.pem")  # made by an authority; the key is in it
 _AT_ONCE = 1000  # connections
 _PATIENCE = 15.0  # seconds until a new connection has asked for something
 _TIDY_EVERY = 600.0
@@ -65,14 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.config)
         listener = listen(settings)
-        desk = Desk(Shelf(options.shelf), sender(settings))
+        desk = Desk(Shelf(options.shelf, lambda: object_store.of(settings)), sender(settings))
+        object_store.prepare(settings)
         server = _server(desk, settings)
+        renewed = keep(*certificate(settings), close=[listener.fileno()])
         if os.geteuid() == 0:
             _import_everything()
             drop(options.user)
         if options.pid_file:
             options.pid_file.write_text(f"{os.getpid()}\n")
-        asyncio.run(_serve(server, desk, listener))
+        asyncio.run(_serve(server, desk, listener, renewed))
     except (SettingsError, CannotBecome, OSError) as error:
         print(f"todoku-web: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
@@ -116,17 +121,28 @@ def _server(desk: Desk, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=20,
         h11_max_incomplete_event_size=16 * 1024,
-        ssl_certfile=settings.tls.certificate or CERTIFICATE,
-        ssl_keyfile=settings.tls.key or KEY,
+        ssl_certfile=certificate(settings)[0],
+        ssl_keyfile=certificate(settings)[1],
     )
     config.load()  # reads the certificate and its key
     return uvicorn.Server(config)
 
 
-async def _serve(server: uvicorn.Server, desk: Desk, listener: socket.socket) -> None:
-    tidying = asyncio.get_running_loop().create_task(_tidy(desk))
+def certificate(settings: Settings) -> tuple[Path, Path]:
+    """The files of the certificate and of its key, as the host lays them down."""
+    if settings.tls.kind in ("acme", "own-ca"):
+        return MANAGED, MANAGED
+    return settings.tls.certificate or CERTIFICATE, settings.tls.key or KEY
+
+
+async def _serve(server: uvicorn.Server, desk: Desk, listener: socket.socket, renewed: int) -> None:
+    loop = asyncio.get_running_loop()
+    beside = [loop.create_task(_tidy(desk))]
+    if server.config.ssl is not None:
+        beside.append(loop.create_task(take_in(renewed, server.config.ssl)))
     await server.serve([listener])
-    tidying.cancel()
+    for task in beside:
+        task.cancel()
 
 
 async def _tidy(desk: Desk) -> None:

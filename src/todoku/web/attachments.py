@@ -13,6 +13,7 @@ import smtplib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote
 
@@ -21,6 +22,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from todoku.protect import sealing, wording
+from todoku.protect.object_store import NoSuchObject, StoreFailed
 from todoku.protect.shelf import Kept, Link, Shelf
 from todoku.protect.wording import Letter
 from todoku.web import ranges
@@ -32,6 +34,7 @@ log = logging.getLogger("todoku.web")
 
 _LARGEST_FORM = 4096  # bytes
 _FORM_SECONDS = 10.0
+_AT_ONCE = 32  # pieces that are waited for from the store
 COOKIE = "todoku"
 
 
@@ -113,16 +116,23 @@ class Desk:
         if begins and fetched >= link.downloads:
             return self.pages.used_up(request)
         start, end = part or (0, kept.octets)
-        path = self.shelf.path("objects", kept.object)
-        pieces = sealing.unseal(bytes.fromhex(kept.key), path, kept.octets, start, end)
-        try:
-            first = next(pieces)  # what is wrong with the file shows before the answer begins
+        near = self.shelf.is_near(kept)
+        pieces = self.shelf.content(kept, start, end)
+        following = functools.partial(next, pieces, b"")
+        try:  # what is wrong with the file shows before the answer begins
+            first = following() if near else await _elsewhere(following)
+        except StoreFailed as problem:
+            log.error("an attachment cannot be handed out: %s", problem)
+            gone = isinstance(problem, NoSuchObject)
+            return self.pages.damaged(request) if gone else self.pages.not_now(request)
         except (OSError, sealing.Damaged) as problem:
             log.error("an attachment cannot be handed out: %s", problem)
             return self.pages.damaged(request)
         if begins:
             await self._note_fetch(link, number, kept)
-        return StreamingResponse(_sent(first, pieces), status, headers)
+        return StreamingResponse(
+            _sent(first, pieces) if near else _relayed(first, following), status, headers
+        )
 
     async def _note_fetch(self, link: Link, number: int, kept: Kept) -> None:
         counts = self._counts(link)
@@ -198,6 +208,23 @@ async def _sent(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)  # many at once: each gets its turn
+
+
+async def _relayed(first: bytes, following: Callable[[], bytes]) -> AsyncIterator[bytes]:
+    """From the store. What it does not give any more cuts the answer off, which a browser sees by its length."""
+    while first:
+        yield first
+        first = await _elsewhere(following)
+
+
+async def _elsewhere(work: Callable[[], bytes]) -> bytes:
+    """In a thread: others' requests do not wait for the store."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="store")
 
 
 def _headers(kept: Kept, part: tuple[int, int] | None) -> dict[str, str]:

@@ -71,6 +71,11 @@ class Pages:
     def damaged(self, request: Request) -> Response:
         return self._page(request, "message", 500, word="damaged")
 
+    def not_now(self, request: Request) -> Response:
+        answer = self._page(request, "message", 503, word="not_now")
+        answer.headers["Retry-After"] = "300"
+        return answer
+
     def too_many(self, request: Request) -> Response:
         answer = self._page(request, "message", 429, word="too_many")
         answer.headers["Retry-After"] = "60"

@@ -26,6 +26,7 @@ WORDS: dict[str, dict[str, str]] = {
         "nothing": "There is nothing here.",
         "used_up": "This file has been fetched as often as it may be. Ask the sender to send it again.",
         "damaged": "This file cannot be read any more. Ask the sender to send it again.",
+        "not_now": "This file cannot be fetched at the moment. It is not lost: try again later.",
         "too_many": "Too many requests. Try again in a minute.",
     },
     "ja": {
@@ -50,6 +51,7 @@ WORDS: dict[str, dict[str, str]] = {
         "nothing": "ここには何もありません。",
         "used_up": "このファイルは決められた回数まで受け取られました。差出人に再送を依頼してください。",
         "damaged": "このファイルは読めなくなっています。差出人に再送を依頼してください。",
+        "not_now": "このファイルは現在お渡しできません。失われてはいません。しばらくしてからやり直してください。",
         "too_many": "アクセスが多すぎます。1 分ほど待ってからやり直してください。",
     },
 }

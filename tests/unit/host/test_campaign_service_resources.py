@@ -34,8 +34,11 @@ def wanted(**more: Any) -> list[Any]:
     return campaign.resources(settings(**more), FACTS, gate.Program())
 
 
-def test_without_the_table_there_is_nothing() -> None:
-    assert wanted() == []
+def test_without_the_table_there_is_nothing_and_nothing_runs_on() -> None:
+    assert [(type(each).__name__, each.id) for each in wanted()] == [
+        ("Stopped", "service:todoku-campaign"),
+        ("Stopped", "service:todoku-pages"),
+    ]
 
 
 def test_the_sender_and_the_pages_are_services_of_their_own() -> None:

@@ -11,6 +11,7 @@ from todoku.host import gate, page
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import Directory, File
 from todoku.host.services import Service
+from todoku.host.stopped import Stopped
 from todoku.plan.resource import LookFailed
 from todoku.settings import Settings, parse
 
@@ -46,7 +47,10 @@ def unit(manager: ServiceManager, more: str = ON) -> list[str]:
     "more", ["", "[protect]\non = false\n", '[protect]\non = true\ndefault = "zip"\nsubject_words = false\n']
 )
 def test_without_links_there_is_no_page_and_nothing_more_for_the_gate_to_write(more: str) -> None:
-    assert page.resources(settings(more), facts(), PROGRAM) == []
+    (stopped,) = page.resources(settings(more), facts(), PROGRAM)
+    assert isinstance(stopped, Stopped)
+    assert stopped.id == "service:todoku-web"
+    assert page.resources(settings(more), facts(None), PROGRAM) == []
     assert page.folders(settings(more)) == ()
 
 
@@ -64,12 +68,28 @@ def test_under_supervisord_too() -> None:
     assert any(line.startswith("command=") and "todoku.web" in line for line in unit("supervisord"))
 
 
-def test_it_listens_where_the_settings_say_and_starts_anew_with_a_new_certificate() -> None:
+def test_it_listens_where_the_settings_say_and_a_new_certificate_cuts_no_download_off() -> None:
     wanted = page.resources(settings(ON + "page_port = 8443\n"), facts(), PROGRAM)
     (service,) = (one for one in wanted if isinstance(one, Service))
     assert service.daemon.ports == (8443,)
-    assert "/etc/todoku/tls/self-signed.pem" in service.configuration
-    assert "certificate" in service.follows
+    assert "/etc/todoku/tls/self-signed.pem" not in service.configuration
+    assert "certificate" not in service.follows
+    assert "certificate" in service.after
+
+
+def test_with_an_object_store_the_gate_and_the_page_get_its_credential_and_are_started_after_it() -> None:
+    chosen = settings(
+        f"{ON}[protect.store]\nendpoint = 'https://s.example'\nbucket = 'files'\nregion = 'r'\n"
+    )
+    wanted = page.resources(chosen, facts(), PROGRAM)
+    services = [one for one in wanted if isinstance(one, Service)]
+    gates = gate.resources(facts(), PROGRAM, page.folders(chosen), page.read_at_start(chosen))
+    services += [one for one in gates if isinstance(one, Service)]
+    assert {one.id for one in services} == {"service:todoku-web", "service:todoku-gate"}
+    for service in services:
+        assert "store-credential" in service.follows
+        assert "/var/lib/todoku/protect/store-credential" in service.configuration
+    assert {"store-credential", "object-store"} <= {one.id for one in wanted}
 
 
 def test_the_gate_puts_files_there_and_the_page_hands_them_out() -> None:

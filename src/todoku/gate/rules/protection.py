@@ -42,6 +42,7 @@ from todoku.gate.rules.size import TRACE
 from todoku.gate.rules.spending import Spending, spending
 from todoku.protect import plan, subject
 from todoku.protect.mime import TooComplex
+from todoku.protect.object_store import StoreFailed
 from todoku.protect.plan import Plan
 from todoku.protect.policy import Mode
 from todoku.protect.spool import Job, Spool
@@ -50,6 +51,11 @@ from todoku.settings import Settings
 log = logging.getLogger("todoku.gate")
 
 _AT_ONCE = 64 * 1024  # a body up to that size is read within the event loop
+STORE_FAILED = HoldBack(
+    451,
+    "4.3.0",
+    "The attachments cannot be protected now, their store does not take them; please try again later",
+)
 NOT_NOW = HoldBack(
     452, "4.3.1", "The attachments cannot be protected now, the disk may be full; please try again later"
 )
@@ -137,7 +143,7 @@ class Protection:
             )
         except (OSError, ValueError) as problem:
             log.error("%s: attachments cannot be protected: %s", message.queue_id, problem)
-            return NOT_NOW
+            return STORE_FAILED if isinstance(problem, StoreFailed) else NOT_NOW
         except BaseException:
             given_up.set()  # out of time: what is still being made is removed when it is finished
             raise

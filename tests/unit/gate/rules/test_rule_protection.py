@@ -268,10 +268,10 @@ def test_a_copy_that_the_relay_would_not_take_is_refused_with_both_figures(desk:
 
 
 def test_too_many_parts_are_refused_not_sent_unprotected(desk: Desk) -> None:
-    raw = b"From: a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 3000
+    raw = b"From: a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 10_001
     decision = desk.decide(desk.site.message(raw, CAROL))
     assert isinstance(decision, Refuse)
-    assert "cannot be protected: it has more than 2000 parts" in decision.words
+    assert "cannot be protected: it has more than 10,000 parts" in decision.words
 
 
 def test_the_same_message_again_is_one_and_another_with_the_same_id_is_not(desk: Desk) -> None:
