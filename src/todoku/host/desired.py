@@ -28,6 +28,7 @@ from todoku.host import (
     packages,
     page,
     postfix,
+    quarantine,
     relay_watch,
 )
 from todoku.host.client import Host
@@ -121,12 +122,13 @@ def resources(
         *_postfix(settings, facts, files["postfix"], _listens_on(files["postfix"])),
         *_dovecot(settings, facts, files["dovecot"]),
         *clamav.resources(settings, facts),
-        *gate.resources(facts, program, page.folders(settings)),
+        *gate.resources(facts, program, (*page.folders(settings), *quarantine.folders(settings))),
         *agent.resources(settings, facts, program),
         *(relay_watch.resources(settings, facts, program) if cloud else ()),
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
         *page.resources(settings, facts, program),
+        *quarantine.resources(settings, facts, program),
         *campaign.resources(settings, facts, program),
     ]
 
