@@ -3,12 +3,17 @@
 Made for archives by anybody: the number of files, their size together, how much larger they are than the archive, and
 archives within archives are bounded by what really comes out, whatever the archive says of itself. Nothing is written
 anywhere, and names are never used as paths.
+
+Nor may it hide anything: programs differ in which of an archive's statements they believe. So a file is read to the end
+of what is packed and has to have the size that it is said to have, and nothing protected may lie where the directory
+does not lead.
 """
 
 from __future__ import annotations
 
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +25,8 @@ import pyzipper
 from todoku.protect import locked_zip
 
 _PIECE = 256 * 1024
+_LOCAL = 30  # bytes of a file's own header, without its name (4.3.7)
+_ENDLESS = 1 << 62
 # pyzipper has a copy of the standard library's module, with errors of its own.
 _BAD = (
     zipfile.BadZipFile,
@@ -30,8 +37,11 @@ _BAD = (
     EOFError,
     OSError,
     ValueError,
-    IndexError,
+    LookupError,
     OverflowError,
+    TypeError,
+    AttributeError,
+    struct.error,
 )
 
 
@@ -115,6 +125,8 @@ def _contents(
     left.files -= len(infos)
     if left.files < 0:
         raise TooMuch("too many files")
+    if any(locked_zip.is_locked([gap]) for gap in _gaps(file, archive, infos)):
+        raise Broken("something protected in it is not in its directory")
     opened = False
     for info in infos:
         if info.is_dir() and not info.file_size and not info.compress_size:
@@ -124,6 +136,32 @@ def _contents(
         opened = opened or bool(info.flag_bits & 1)
     if not opened and depth == 1 and not _holds_locked(archive, infos):
         raise Broken("it says that it is protected, and nothing in it is")
+
+
+def _gaps(file: IO[bytes], archive: Any, infos: Sequence[Any]) -> Iterator[bytes]:
+    """What lies before, between and behind the files and the directory."""
+    covered = [(archive.start_dir, archive.start_dir + sum(map(_directory_entry, infos)))]
+    for info in infos:
+        if info.header_offset < 0:
+            raise Broken("a file of it is before its beginning")
+        file.seek(info.header_offset)
+        local = file.read(_LOCAL)
+        names = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+        covered.append((info.header_offset, info.header_offset + _LOCAL + names + info.compress_size))
+    end = 0
+    for start, until in sorted(covered):
+        if start > end:
+            file.seek(end)
+            yield file.read(start - end)
+        end = max(end, until)
+    file.seek(end)
+    yield file.read()
+
+
+def _directory_entry(info: Any) -> int:
+    """Its length in bytes (4.3.12)."""
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
+    return 46 + len(name) + len(info.extra) + len(info.comment)
 
 
 def _holds_locked(archive: Any, infos: Sequence[Any]) -> bool:
@@ -155,10 +193,15 @@ def _entry(
 
 def _read(archive: Any, info: Any, passwords: Sequence[bytes]) -> Iterator[bytes]:
     """The file's content, which is what was packed once this is over."""
+    said, size = info.file_size, 0
+    info.file_size = _ENDLESS  # what comes out counts, not what it says
     try:
         with _open(archive, info, passwords) as stream:
             while piece := stream.read(_PIECE):
+                size += len(piece)
                 yield piece
+        if size != said:
+            raise Broken(f"{size} bytes come out, and {said} are said to")
     except _BAD as problem:
         if info.flag_bits & 1:  # of 256 wrong passwords the old encryption takes one for right at first
             raise WrongPassword(str(problem)) from problem

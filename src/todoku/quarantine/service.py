@@ -27,8 +27,8 @@ LONGEST = 16 * 1024  # bytes of a question
 MOST_PASSWORDS = 5
 _AT_ONCE = 2  # messages that are looked into
 _WAITING = 20  # questions
-_NO_SOONER = 1.0  # seconds, for an answer that opens nothing
-_LOOK_EVERY = 2.0
+_NO_SOONER = 0.5  # seconds, for an answer that opens nothing
+_LOOK_EVERY = 1.0
 
 Sleep = Callable[[float], Awaitable[None]]
 

@@ -138,6 +138,8 @@ def _unpack(connection: int, file: int, bounds: Bounds) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody waits for it any more
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(2 * SECONDS)
     with socket.socket(fileno=connection) as answers, answers.makefile("rb") as asked:
         passwords = [bytes.fromhex(each) for each in json.loads(asked.readline(64 * 1024))["passwords"]]
         try:
