@@ -1,8 +1,8 @@
 """How fast: the relay's plan, which is shared with personal mail, and what the settings ask for besides.
 
 The plan's counters are the gate's (`gate.limits`). What was sent in the last hour, in the last minute to a domain, and
-on the days of a warm-up is read from the database at the start and counted on from there, so that it survives
-restarts; only the pace within a second begins anew.
+on the days of a warm-up is read from the database at the start and counted on from there, and so are the domains
+that are slowed down: all of it survives restarts; only the pace within a second begins anew.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, delete, func, insert, literal_column, select
 
 from todoku.gate.limits import Limits
 from todoku.settings.campaign import Campaign
@@ -82,6 +82,7 @@ class Pace:
         self._resting: dict[str, float] = {}
         self._at_a_time: dict[str, int] = {}
         self._stepped: dict[str, float] = {}
+        self._to_keep: dict[str, float] = {}
         self._on_the_way: Counter[str] = Counter()
 
     def load(self, connection: Connection, now: float) -> None:
@@ -100,6 +101,8 @@ class Pace:
             )
             for at, address in recent.all():
                 self._domain(address.rpartition("@")[2]).add(at, 1)
+        for row in connection.execute(select(schema.slowed)):
+            self._slow(row.domain, row.rests_until)
         self._day = self._date(now)
         self._days, self._today = self._sent_days(connection, now) if self._wanted.warm_up else (0, 0)
 
@@ -217,8 +220,24 @@ class Pace:
         if not self._on_the_way[domain]:
             del self._on_the_way[domain]
         if "4.7.28" in words:
-            self._resting[domain] = now + REST
-            self._at_a_time[domain], self._stepped[domain] = 1, now + REST
+            self._slow(domain, now + REST)
+            self._to_keep[domain] = now + REST
+
+    def _slow(self, domain: str, until: float) -> None:
+        self._resting[domain] = until
+        self._at_a_time[domain], self._stepped[domain] = 1, until
+
+    def keep(self, connection: Connection, now: float) -> None:
+        """Which domains were slowed down since the last time: with the answer that said so, in its transaction."""
+        table = schema.slowed
+        for domain, until in self._to_keep.items():
+            connection.execute(delete(table).where(table.c.domain == domain))
+            connection.execute(insert(table), {"domain": domain, "rests_until": until})
+        if self._to_keep:
+            # By then as many at a time are tried as there are connections.
+            over = now - _STEP * self._wanted.connections
+            connection.execute(delete(table).where(table.c.rests_until < over))
+        self._to_keep = {}
 
     def resting(self, now: float) -> Iterable[str]:
         return [domain for domain, until in self._resting.items() if until > now]

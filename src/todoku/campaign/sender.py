@@ -22,7 +22,8 @@ from todoku.campaign.letters import letter_of
 from todoku.campaign.message import Letter
 from todoku.campaign.opened import Opened
 from todoku.campaign.pace import Pace
-from todoku.campaign.relay import SUPPRESSED, NotConnected, Refused, Relay, Reply, Server
+from todoku.campaign.relay import SUPPRESSED, BeforeContent, NotConnected, Refused, Relay, Server
+from todoku.campaign.replies import Reply
 from todoku.campaign.rows import Leased, Result
 from todoku.campaign.template import TemplateFault
 from todoku.campaign.writer import Writer
@@ -185,6 +186,7 @@ class Sender:
     def _write(self, results: Sequence[Result]) -> None:
         with self._opened.write() as connection:
             rows.write(connection, results)
+            self._pace.keep(connection, self._opened.clock())
         self._tally.update(each.state for each in results)
 
     def _judge(self, batch: _Batch) -> str:
@@ -254,9 +256,17 @@ class Sender:
             self._pace.arrived(job.domain, words, self._opened.clock())
 
     async def _tell(self, line: _Line, job: Leased, content: bytes) -> Reply:
-        if line.relay is None:
+        if line.relay is not None and line.relay.is_over:
+            line.drop()
+        sender, to = self._opened.wanted.envelope_sender, job.person.address
+        reply: Reply | None = None
+        if line.relay is not None:
+            with suppress(BeforeContent):  # it was idle for too long, and is closed at this very moment
+                reply = await line.relay.send(sender, to, content)
+        if reply is None:
+            line.drop()
             line.relay = await Relay.connect(self._server)
-        reply = await line.relay.send(self._opened.wanted.envelope_sender, job.person.address, content)
+            reply = await line.relay.send(sender, to, content)
         line.failures = 0
         return reply
 

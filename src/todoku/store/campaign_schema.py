@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -96,7 +97,14 @@ campaign = Table(
     Column("kind", String(16), nullable=False),  # bulk; confirmation: asks who filled in the form of a list
     Column("segment", Text, nullable=False),  # empty: everybody
     Column("subject", Text, nullable=False),
-    Column("subject_b", Text),  # a second one, for half of `test_share`
+    Column("subject_b", Text),  # a second one
+    Column("test_share", Integer),  # percent who get one of the two first; NULL: everybody does
+    Column("decide_after", Double),  # seconds after the last of those; NULL: when somebody has chosen
+    Column("decide_by", String(16)),  # `campaign.trial.MEASURES`; NULL: somebody chooses
+    Column("winner", String(1)),  # a or b: which subject the others get
+    Column("winner_words", Text),  # why
+    Column("counts_opens", Boolean, nullable=False, server_default=false()),
+    Column("counts_clicks", Boolean, nullable=False, server_default=false()),
     Column("text", Text, nullable=False),
     Column("html", Text),
     Column("state", String(16), nullable=False),  # `campaign.campaigns.STATES`
@@ -115,7 +123,9 @@ recipient = Table(
     Column("campaign", ForeignKey("campaign.id", ondelete="CASCADE"), nullable=False),
     Column("subscriber", ForeignKey("subscriber.id", ondelete="SET NULL"), index=True),
     Column("state", String(16), nullable=False),  # `campaign.campaigns.SETTLED` and what leads there
-    Column("variant", String(1), nullable=False),  # a or b: which subject
+    Column(
+        "variant", String(1), nullable=False
+    ),  # a or b: which subject; r: that of the winner, once it is known
     Column("due", Double, nullable=False),  # when it may be tried
     Column("attempts", Integer, nullable=False),
     Column("settled", Double),  # when the relay took it, or refused it for good
@@ -147,4 +157,46 @@ attempt = Table(
     Column("time", Double, nullable=False),
     Column("code", Integer),  # NULL: no answer
     Column("words", Text, nullable=False),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("campaign", ForeignKey("campaign.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1 on, as they stand in the HTML
+    Column("target", Text, nullable=False),  # where it leads: nobody else says
+)
+
+# First time and how often, and nothing of who looked: neither address nor program.
+reaction = Table(
+    "reaction",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("recipient", ForeignKey("recipient.id", ondelete="CASCADE"), nullable=False),
+    Column("link", Integer, nullable=False),  # its number; 0: the picture that says that it was opened
+    Column("by_machine", Boolean, nullable=False),  # as far as that can be known
+    Column("time", Double, nullable=False),
+    Column("times", Integer, nullable=False),
+    UniqueConstraint("recipient", "link", "by_machine", name="one_row_per_reaction"),
+)
+
+# What came to the return address, about one message each.
+bounce = Table(
+    "bounce",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("subscriber", ForeignKey("subscriber.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("recipient", ForeignKey("recipient.id", ondelete="CASCADE"), nullable=False),
+    Column("time", Double, nullable=False),
+    Column("what", String(16), nullable=False),  # hard, soft, complaint, unsubscribe
+    Column("status", String(16), nullable=False),  # RFC 3463: "5.1.1"; empty where none was said
+    Column("words", Text, nullable=False),
+    UniqueConstraint("recipient", "what", name="one_row_per_bounce"),
+)
+
+slowed = Table(
+    "slowed",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("rests_until", Double, nullable=False),  # then one at a time, then two, ... (`campaign.pace`)
 )

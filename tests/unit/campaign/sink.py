@@ -16,7 +16,9 @@ OK = "250 Ok"
 
 @dataclass
 class Sink:
-    """`answer(stage, recipient)` gives the reply; stages: connect, mail, rcpt, eom. "cut": the connection ends."""
+    """`answer(stage, recipient)` gives the reply; stages: connect, mail, rcpt, eom. "cut": the connection ends.
+
+    `hang_up` closes the connections that there are, as a relay does with idle ones."""
 
     answer: Callable[[str, str], str] = lambda _stage, _recipient: OK
     pipelining: bool = True
@@ -26,6 +28,10 @@ class Sink:
     most_at_once: int = 0
     at_once: int = 0
     server: asyncio.Server | None = None
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    old: set[asyncio.StreamWriter] = field(default_factory=set)
+    old_until: str = ""
+    last_words: bytes = b""
 
     async def __aenter__(self) -> Sink:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -45,8 +51,25 @@ class Sink:
         """How often each recipient got something."""
         return Counter(recipient for recipient, _ in self.taken)
 
+    def hang_up(self, at: str = "", words: bytes = b"") -> None:
+        """At once, or when it is said `at` ("MAIL", "DATA"), with `words` before."""
+        self.old, self.old_until, self.last_words = set(self.writers), at, words
+        if not at:
+            for writer in self.writers:
+                self._close(writer)
+
+    def say(self, words: bytes) -> None:
+        """Something that nobody has asked for, on every connection."""
+        for writer in self.writers:
+            writer.write(words)
+
+    def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(self.last_words)
+        writer.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -55,6 +78,7 @@ class Sink:
             pass
         finally:
             self.at_once -= 1
+            self.writers.remove(writer)
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,6 +93,9 @@ class Sink:
         recipient, refused = "", False
         while line := (await reader.readline()).decode():
             verb = line[:4].upper()
+            if writer in self.old and verb == self.old_until:
+                self._close(writer)
+                return
             if verb == "EHLO":
                 say("250-sink\r\n250-PIPELINING\r\n250 Ok" if self.pipelining else "250 sink")
             elif verb == "MAIL":

@@ -159,6 +159,27 @@ def test_gmails_recipe_ten_minutes_of_nothing_then_one_at_a_time(tmp_path: Path)
     assert paced.domain_until("gmail.com", START + 665) > 0
 
 
+def test_gmails_recipe_is_kept_to_over_a_restart(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    given = settings(plan=WIDE, connections=3)
+    before = pace(tmp_path, given)
+    assert before.domain_until("gmail.com", clock.now) == 0
+    before.arrived("gmail.com", "4.7.28 Gmail has detected an unusual rate of mail", clock.now)
+    with opened.write() as connection:
+        before.keep(connection, clock.now)
+    again = pace(tmp_path, given)
+    with opened.read() as connection:
+        again.load(connection, clock.now + 5)
+    assert again.domain_until("gmail.com", clock.now + 5) == clock.now + 600
+    assert again.domain_until("gmail.com", clock.now + 601) == 0
+    assert again.domain_until("gmail.com", clock.now + 602) > 0  # one at a time
+    later = pace(tmp_path, given)
+    with opened.read() as connection:
+        later.load(connection, clock.now + 665)
+    assert [later.domain_until("gmail.com", clock.now + 665) > 0 for _ in range(3)] == [False, False, True]
+
+
 def test_a_window_forgets_only_what_has_left_it() -> None:
     window = Window(5, MINUTE)
     for second in range(5):

@@ -110,6 +110,21 @@ def test_4xx_is_tried_again_later_and_5xx_never(
     assert state(opened)[0] == "finished"
 
 
+def test_a_sender_that_is_started_again_leaves_gmail_alone_for_ten_minutes(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    started(opened, news, 3)
+    said = "421 4.7.28 Gmail has detected an unusual rate of mail"
+    send(opened, Sink(lambda stage, _: said if stage == "eom" else OK), tmp_path, connections=1)
+    clock.now += 400  # the message itself is due again after 300
+    again = Sink()
+    send(opened, again, tmp_path, connections=1)
+    assert again.taken == []
+    clock.now += 400
+    send(opened, again, tmp_path, connections=1)
+    assert len(again.taken) == 3
+
+
 def test_what_the_relay_never_takes_is_given_up(
     opened: Opened, news: int, clock: Clock, tmp_path: Path
 ) -> None:
