@@ -129,7 +129,7 @@ def _contents(
         raise Broken("something protected in it is not in its directory")
     opened = False
     for info in infos:
-        if info.is_dir() and not info.file_size and not info.compress_size:
+        if info.filename.endswith("/") and not info.file_size and not info.compress_size:
             continue
         yield Began(info.filename)
         yield from _entry(archive, info, passwords, bounds, left, depth)
@@ -166,7 +166,9 @@ def _directory_entry(info: Any) -> int:
 
 def _holds_locked(archive: Any, infos: Sequence[Any]) -> bool:
     """Whether what is protected is in another archive that is in it."""
-    return any(locked_zip.is_locked(_read(archive, info, ())) for info in infos if not info.is_dir())
+    return any(
+        locked_zip.is_locked(_read(archive, info, ())) for info in infos if not info.filename.endswith("/")
+    )
 
 
 def _entry(
