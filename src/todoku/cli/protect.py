@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from todoku.cli import protect_held
 from todoku.cli.context import DONE, USAGE, Context, fail, print_json, require_root
 from todoku.cli.people import Json, refuse, say
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Attachments that leave: what the policy does with them.",
+    help="Attachments that leave: what the policy does with them; and mail that is held for its attachments.",
 )
+app.add_typer(protect_held.app, name="held")
 _MODES = {
     "link": "each recipient gets a link, with which the attachments are fetched from the page",
     "zip": "the attachments go as an encrypted ZIP",
@@ -211,11 +213,11 @@ def _agreed(ctx: typer.Context) -> Agreed:
     context: Context = ctx.obj
     context.settings()
     require_root("this")
-    _become("todoku-gate")
+    become("todoku-gate")
     return agreed.Agreed(agreed.FILE, srs.secret(KEY))
 
 
-def _become(user: str) -> None:
+def become(user: str) -> None:
     """For the rest of the command: a link that somebody put there leads root nowhere."""
     import os
     import pwd
@@ -242,7 +244,7 @@ def _shelf(ctx: typer.Context) -> Shelf:
     shelf = Shelf(store=lambda: object_store.of(settings))
     if not shelf.root.exists():
         fail(f"there is no {shelf.root}: no links are given out on this machine")
-    _become("todoku-web")
+    become("todoku-web")
     return shelf
 
 

@@ -194,6 +194,9 @@ class MessageSoFar:
     body: Body = field(default_factory=lambda: Body(Path(tempfile.gettempdir())))
     replaced_body: bytes | None = None
     protection: Plan | None = None  # of whom its attachments are kept, if of anybody (`rules.protection`)
+    locked: tuple[
+        str, ...
+    ] = ()  # its password-protected ZIPs, where it is held for them (`rules.quarantine`)
     sender_given: str = ""
     recipients_given: dict[str, str] = field(default_factory=dict)  # address -> as the mail server wrote it
     when_told: Callable[[], None] | None = (

@@ -43,6 +43,9 @@ _LEFT_OUT = frozenset(
         "var/lib/todoku/gate/protect",
         "var/lib/todoku/protect/store-credential",
         "var/lib/todoku/protect/web.pid",
+        "var/lib/todoku/quarantine/door",
+        "var/lib/todoku/quarantine/messages",
+        "var/lib/todoku/quarantine/pid",
     }
 )
 _JOURNALS = ("-wal", "-shm", "-journal")

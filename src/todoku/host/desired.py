@@ -28,6 +28,7 @@ from todoku.host import (
     packages,
     page,
     postfix,
+    quarantine,
     relay_watch,
     way_out,
 )
@@ -125,7 +126,7 @@ def resources(
         *gate.resources(
             facts,
             program,
-            (*page.folders(settings), *campaign.folders(settings)),
+            (*page.folders(settings), *campaign.folders(settings), *quarantine.folders(settings)),
             page.read_at_start(settings),
         ),
         *agent.resources(settings, facts, program),
@@ -134,6 +135,7 @@ def resources(
         *daily_check.resources(facts, program),
         *firewall.resources(settings, after=_PACKAGES),
         *page.resources(settings, facts, program),
+        *quarantine.resources(settings, facts, program),
         *campaign.resources(settings, facts, program),
     ]
 

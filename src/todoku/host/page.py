@@ -49,7 +49,8 @@ TasksMax=100
 LimitNOFILE=4096
 # Reads the settings and the certificate; writes below this folder and nowhere else.
 ReadWritePaths={state}
-InaccessiblePaths=-/var/lib/todoku/mail -/var/lib/todoku/gate -/var/lib/todoku/ledger -/etc/todoku/secrets
+InaccessiblePaths=-/var/lib/todoku/mail -/var/lib/todoku/quarantine/messages -/var/lib/todoku/gate
+InaccessiblePaths=-/var/lib/todoku/ledger -/etc/todoku/secrets
 ProtectProc=invisible
 ProcSubset=pid
 {confined}
@@ -61,7 +62,7 @@ WantedBy=multi-user.target
 
 def folders(settings: Settings) -> tuple[str, ...]:
     """Where the gate has to be able to put files."""
-    return (STATE,) if settings.protect.links else ()
+    return (STATE,) if settings.protect.page else ()
 
 
 def read_at_start(settings: Settings) -> dict[str, str]:
@@ -71,13 +72,14 @@ def read_at_start(settings: Settings) -> dict[str, str]:
 
 
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
-    """All of it; where no links are given out, that it does not run. Raises LookFailed."""
-    if not settings.protect.links:
+    """All of it; where neither links are given out nor mail is held, that it does not run. Raises LookFailed."""
+    if not settings.protect.page:
         return _stopped(facts)
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise LookFailed(
-            f"[protect] gives out links, and the page needs {' and '.join(missing)}: pip install 'todoku[web]' in "
-            'Todoku\'s environment, or write default = "zip" and subject_words = false'
+            f"[protect] gives out links or holds mail, and the page needs {' and '.join(missing)}: pip install "
+            f"'todoku[web]' in "
+            'Todoku\'s environment, or write default = "zip" and subject_words = false, and incoming_zip = "mark"'
         )
     starter = _starter(facts, program)
     user = frozenset({f"user:{USER}"})

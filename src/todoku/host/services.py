@@ -75,6 +75,7 @@ RELAY_WATCH = _own("todoku-relay", "/var/lib/todoku/relay/pid")
 DAILY_CHECK = _own("todoku-check", "/var/lib/todoku/check/pid")
 CERTIFICATES = _own("todoku-certificates", "/var/lib/todoku/certificates/pid", process="todoku-renew")
 PAGE = _own("todoku-web", "/var/lib/todoku/protect/web.pid")
+QUARANTINE = _own("todoku-quarantine", "/var/lib/todoku/quarantine/pid", process="todoku-held")
 CAMPAIGN = _own("todoku-campaign", "/run/todoku/campaign.pid", ends_within=60)
 PAGES = _own("todoku-pages", "/run/todoku/pages.pid")
 

@@ -27,17 +27,22 @@ _LOCKED = re.compile(
 
 def found(headers: bytes, body: Octets) -> list[str]:
     """The names of the attachments that are one or hold one. Raises TooComplex."""
-    return list(_found(mime.read(headers, body), body, 0))
+    return [name for name, _ in archives(headers, body)]
 
 
-def _found(message: Part, body: Octets, depth: int) -> Iterator[str]:
+def archives(headers: bytes, body: Octets) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The same with their content, decoded, in pieces. Raises TooComplex."""
+    yield from _found(mime.read(headers, body), body, 0)
+
+
+def _found(message: Part, body: Octets, depth: int) -> Iterator[tuple[str, Iterator[bytes]]]:
     for each in attachments.found(message):
         if each.part.type == "message/rfc822" and depth < _DEEPEST:
             raw = b"".join(attachments.content(each.part, body))
             head, _, rest = raw.replace(b"\r\n", b"\n").partition(b"\n\n")
             yield from _found(mime.read(head + b"\n\n", rest), rest, depth + 1)
         elif is_locked(attachments.content(each.part, body)):
-            yield each.name
+            yield each.name, attachments.content(each.part, body)
 
 
 def is_locked(content: Iterable[bytes]) -> bool:

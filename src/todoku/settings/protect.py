@@ -110,15 +110,24 @@ class Protect(Frozen):
         "as well, by a second mail, which protects nobody: who can read the one mail reads the other.",
         examples=["sender"],
     )
-    incoming_zip: Literal["pass", "mark", "refuse"] = Field(
+    incoming_zip: Literal["pass", "mark", "quarantine", "refuse"] = Field(
         "pass",
         description="The other direction: what becomes of mail from outside with a password-protected ZIP, which no "
-        "scanner can look into. pass, mark (in the subject, and by the header X-Todoku-Encrypted-ZIP) or refuse; "
-        "whether protect.on or not.",
+        "scanner can look into. pass, mark (in the subject, and by the header X-Todoku-Encrypted-ZIP), quarantine "
+        "(held until its addressee gives the password on the page and ClamAV finds nothing in it; needs gate.malware) "
+        "or refuse; whether protect.on or not.",
         examples=["pass"],
     )
     store: ObjectStore | None = Field(
         None, description="Where the encrypted files lie; on this host's disk without this table."
+    )
+    quarantine_days: Annotated[int, Field(ge=1, le=90)] = Field(
+        14, description="For how many days such mail is held; then it is deleted.", examples=[14]
+    )
+    quarantine_size: Size = Field(
+        1_000_000_000,
+        description="How much is held at most; more is not taken for the time being (452).",
+        examples=["1 GB"],
     )
     rules: tuple[ProtectRule, ...] = Field(
         (),
@@ -128,8 +137,18 @@ class Protect(Frozen):
     )
 
     @property
+    def holds(self) -> bool:
+        """Whether mail is held until its addressee has shown that it can be looked into."""
+        return self.incoming_zip == "quarantine"
+
+    @property
+    def page(self) -> bool:
+        """Whether there has to be a page."""
+        return self.links or self.holds
+
+    @property
     def links(self) -> bool:
-        """Whether anybody may get a link, so that there has to be a page."""
+        """Whether anybody may get a link."""
         asked = self.subject_words
         return self.on and (
             asked or self.default == "link" or any(rule.mode == "link" for rule in self.rules)

@@ -307,6 +307,16 @@ def _return_address_has_room(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def _what_is_held_can_be_scanned(settings: Settings) -> Iterator[Fault]:
+    if settings.protect.holds and settings.gate.malware == "off":
+        yield Fault(
+            ("protect", "incoming_zip"),
+            'is "quarantine", which protects nobody without a scanner: the password would be asked for, and '
+            "what it opens delivered unseen",
+            'write malware = "clamav" below [gate], or incoming_zip = "mark"',
+        )
+
+
 _RULES: tuple[Rule, ...] = (
     _something_to_serve,
     _addresses_differ,
@@ -325,6 +335,7 @@ _RULES: tuple[Rule, ...] = (
     _publisher_has_what_it_needs,
     _what_is_counted_is_said,
     _return_address_has_room,
+    _what_is_held_can_be_scanned,
 )
 
 

@@ -23,11 +23,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from todoku.delivery.privileges import CannotBecome, drop
 from todoku.protect import object_store
+from todoku.protect.letters import sender
 from todoku.protect.shelf import Shelf
 from todoku.settings import DEFAULT_PATH, Settings, SettingsError, load
 from todoku.web.application import application
 from todoku.web.attachments import Desk
-from todoku.web.letters import sender
 from todoku.web.renewed import keep, take_in
 
 log = logging.getLogger("todoku.web")

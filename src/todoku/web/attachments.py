@@ -15,25 +15,25 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from todoku.protect import sealing, wording
+from todoku.protect.letters import Send
 from todoku.protect.object_store import NoSuchObject, StoreFailed
 from todoku.protect.shelf import Kept, Link, Shelf
 from todoku.protect.wording import Letter
 from todoku.web import ranges
 from todoku.web.codes import Codes, Sessions
-from todoku.web.letters import Send
+from todoku.web.forms import small_form
+from todoku.web.held import Ask, HeldDesk, at_the_door
 from todoku.web.pages import Pages
 
 log = logging.getLogger("todoku.web")
 
-_LARGEST_FORM = 4096  # bytes
-_FORM_SECONDS = 10.0
 _AT_ONCE = 32  # pieces that are waited for from the store
 COOKIE = "todoku"
 
@@ -47,6 +47,7 @@ class Desk:
     pages: Pages = field(default_factory=Pages)
     codes: Codes = field(default_factory=Codes)
     sessions: Sessions = field(default_factory=Sessions)
+    ask_quarantine: Ask = at_the_door
     clock: Callable[[], float] = time.time
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
     counts: dict[str, dict[int, int]] = field(default_factory=dict)  # link -> file -> how often fetched
@@ -59,6 +60,7 @@ class Desk:
             Route("/a/{token}/{number:int}", self.fetch, methods=["GET"]),
             Route("/r/{token}", self.ask_back, methods=["GET"]),
             Route("/r/{token}", self.take_back, methods=["POST"]),
+            *HeldDesk(self.pages, self.ask_quarantine).routes(),
             Route("/style.css", self.pages.style, methods=["GET"]),
             Route("/robots.txt", self.pages.robots, methods=["GET"]),
         ]
@@ -81,7 +83,7 @@ class Desk:
         return self.pages.asked(request)
 
     async def show_code(self, request: Request) -> Response:
-        given = (await _form(request)).get("code", "")
+        given = (await small_form(request)).get("code", "")
         given = "".join(c for c in given if c.isalnum())
         link = self.shelf.find(request.path_params["token"], self.clock())
         if link is None or not self.codes.use(link.id, given, self.clock()):
@@ -240,18 +242,3 @@ def _headers(kept: Kept, part: tuple[int, int] | None) -> dict[str, str]:
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{kept.octets}"
     return headers
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """What was sent, if it is a small form, and sent at once."""
-    raw = b""
-    try:
-        async with asyncio.timeout(_FORM_SECONDS):
-            async for piece in request.stream():
-                raw += piece
-                if len(raw) > _LARGEST_FORM:
-                    return {}
-    except TimeoutError:
-        return {}
-    found = parse_qs(raw.decode("ascii", "replace"), max_num_fields=10) if raw.count(b"&") < 10 else {}
-    return {name: values[0] for name, values in found.items()}

@@ -16,6 +16,7 @@ from todoku.protect.wording import day, size
 from todoku.web.words import WORDS
 
 _FOLDER = Path(__file__).parent / "templates"
+_PREFIXES = {"back": "r", "held": "h"}  # of the pages' addresses
 _STYLE = (_FOLDER / "style.css").read_text(encoding="utf-8")
 
 
@@ -62,6 +63,9 @@ class Pages:
     def taken_back(self, request: Request) -> Response:
         return self._page(request, "back", 200, done=True)
 
+    def held(self, request: Request, outcome: str, status: int = 200) -> Response:
+        return self._page(request, "held", status, outcome=outcome)
+
     def nothing(self, request: Request) -> Response:
         return self._page(request, "message", 404, word="nothing")
 
@@ -89,7 +93,7 @@ class Pages:
     def _page(self, request: Request, name: str, status: int, **values: Any) -> Response:
         language = self._language(request)
         token = request.path_params.get("token", "")
-        path = f"/{'r' if name == 'back' else 'a'}/{token}"
+        path = f"/{_PREFIXES.get(name, 'a')}/{token}"
         text = self._environment.get_template(f"{name}.html.j2").render(
             words=WORDS[language],
             language=language,

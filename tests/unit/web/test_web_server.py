@@ -13,7 +13,7 @@ import uvicorn
 
 from todoku.protect.shelf import FOLDERS, Shelf
 from todoku.web import __main__ as program
-from todoku.web import attachments
+from todoku.web import forms
 from todoku.web.application import application
 from todoku.web.attachments import Desk
 
@@ -84,7 +84,7 @@ def test_what_is_no_request_gets_no_page(address: tuple[str, int], request_: byt
 def test_a_form_that_comes_drop_by_drop_is_not_waited_for(
     address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attachments, "_FORM_SECONDS", 0.3)
+    monkeypatch.setattr(forms, "_FORM_SECONDS", 0.3)
     began = time.monotonic()
     head = b"POST /a/x/open HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\ncode="
     assert said(address, head).startswith(b"HTTP/1.1 403")

@@ -7,8 +7,9 @@ Outbound: first what makes a message unreadable to all others (its size, its cha
 that those which follow need not allow for it; then who it is from, here and at the relay; then what is added and
 what is removed. At the end, when the body is known, its size.
 
-Then, in both directions, malware: after what is judged faster, and before anything is counted or passed on. What is
-sent is counted last of all, so that no message that is refused uses up anything.
+Then, in both directions, malware: after what is judged faster, and before anything is counted or passed on. What has
+to be held is held then, so that it goes nowhere else. What is sent is counted last of all, so that no message that is
+refused uses up anything.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from todoku.gate.rules.locked_zip import incoming_zip
 from todoku.gate.rules.malware import malware
 from todoku.gate.rules.null_sender import made_approvable
 from todoku.gate.rules.protection import planned, protection
+from todoku.gate.rules.quarantine import quarantine, released
 from todoku.gate.rules.return_address import returned
 from todoku.gate.rules.sender_belongs import sender_belongs
 from todoku.gate.rules.single import single
@@ -58,11 +60,13 @@ BOTH: tuple[Placed, ...] = (Placed(Stage.BODY, "malware", malware),)
 
 # These count, or make copies of the message for others: nothing may refuse a message after them.
 LAST: tuple[Placed, ...] = (
+    Placed(Stage.BODY, "quarantine", quarantine),
     Placed(Stage.BODY, "spending", spending),
     Placed(Stage.BODY, "bulk_return", bulk_returned),
     Placed(Stage.BODY, "return_address", returned),
     Placed(Stage.BODY, "forwarding", forwarded),
     Placed(Stage.BODY, "protection", protection),
+    Placed(Stage.BODY, "quarantine.released", released),
 )
 
 ORDER: tuple[Placed, ...] = (*OUTBOUND, *INBOUND, *BOTH, *LAST)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from todoku.gate import authentication, authres, srs
+from todoku.gate import authentication, authres, held, srs
 from todoku.gate.authentication import Dmarc, Found
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, HoldBack, InsertHeader, Refuse, Verdict
 from todoku.gate.direction import Direction, direction
@@ -36,7 +36,7 @@ NO_ANSWER = HoldBack(
 def remove_forged(message: MessageSoFar) -> Decision:
     """Authentication-Results in our name that we did not write are gone before anybody believes them."""
     settings = message.context.settings
-    if settings is None:
+    if settings is None or held.returning(message):
         return PASS
     named = message.headers.all(authres.NAME)
     forged = [nth for nth, header in enumerate(named, 1) if authres.claims(header, settings.hostname)]
@@ -55,6 +55,8 @@ class Authentication:
     def __call__(self, message: MessageSoFar) -> Decision | Awaitable[Decision]:
         settings = message.context.settings
         if settings is None or direction(message) is not Direction.INBOUND:
+            return PASS
+        if held.returning(message):  # it was judged when it came
             return PASS
         return self._judged(message, settings)
 

@@ -1,4 +1,7 @@
-"""Inbound: password-protected ZIPs, which pass every scanner, are marked or refused (`protect.incoming_zip`)."""
+"""Inbound: password-protected ZIPs, which pass every scanner, are marked or refused (`protect.incoming_zip`).
+
+Or noted, for `rules.quarantine` to hold the message once everything else has been judged.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from todoku.gate import held
 from todoku.gate.decision import (
     PASS,
     AddHeader,
@@ -34,6 +38,8 @@ def incoming_zip(message: MessageSoFar) -> Decision | Awaitable[Decision]:
         return PASS
     if direction(message) is not Direction.INBOUND:
         return PASS
+    if held.returning(message):
+        return PASS
     if message.body_size <= _AT_ONCE:
         return _judged(message, settings)
     return asyncio.get_running_loop().run_in_executor(_thread(), _judged, message, settings)
@@ -44,6 +50,9 @@ def _judged(message: MessageSoFar, settings: Settings) -> Decision:
         found = locked_zip.found(message.headers.raw(), message.body_view())
     except TooComplex as problem:
         return Refuse(554, "5.6.0", f"The message cannot be looked into: {problem}")
+    if settings.protect.holds:
+        message.locked = tuple(found)
+        return PASS
     forged: list[Modification] = [DeleteHeader(NAME)] if message.headers.all(NAME) else []
     if not found:
         return Change(forged) if forged else PASS

@@ -130,7 +130,7 @@ class Protection:
         return Change(changes)
 
     async def _protected(self, message: MessageSoFar, made: Plan, settings: Settings) -> Decision:
-        job = _job(message)
+        job = job_of(message)
         instead = Change(_instead(message, made))
         if self._spool.knows(job):  # sent again, as the answer to it was lost
             log.info("%s: the copies %s were made before", message.queue_id, job)
@@ -186,7 +186,7 @@ class Protection:
         return None if isinstance(decision, Pass | Change) else decision
 
 
-def _job(message: MessageSoFar) -> str:
+def job_of(message: MessageSoFar) -> str:
     """The same for the same message sent again; one that has no Message-ID is never taken for another."""
     known = message.headers.first("Message-ID") if _had_message_id(message) else secrets.token_hex(16)
     more = "\0".join([known or "", *sorted(message.recipients)]).encode("utf-8", "surrogateescape")

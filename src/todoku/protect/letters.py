@@ -1,4 +1,5 @@
-"""Mails of the page: handed to Postfix on this machine, whose gate treats them like any other mail of the host."""
+"""Mails of the page and of the quarantine: handed to Postfix on this machine, whose gate treats them like any other
+mail of the host."""
 
 from __future__ import annotations
 
