@@ -75,6 +75,7 @@ class _Run:
         self.failed = Flag()
         self.journal = journal
         self.waiting = {item.resource.id: item for item in items}
+        self.order = {name: number for number, name in enumerate(self.waiting)}
         self.running: dict[str, float] = {}  # id -> when it began
         self.in_place = set(in_place)
         self.not_ready: set[str] = set()  # ended, but only time will put them in place
@@ -99,7 +100,9 @@ class _Run:
             self.pool.shutdown(wait=not abandoned, cancel_futures=True)
         for name, item in self.waiting.items():
             self._end(NotTried(name, self._why_not(item)))
-        return Outcome.of(self.ended, stopped=self.stop.is_set(), abandoned=abandoned, bugs=self.bugs)
+        # They ended side by side: what waits is told in the plan's order all the same, causes first.
+        ended = sorted(self.ended, key=lambda event: self.order[event.id] if isinstance(event, Waits) else -1)
+        return Outcome.of(ended, stopped=self.stop.is_set(), abandoned=abandoned, bugs=self.bugs)
 
     def _start_what_is_ready(self) -> None:
         for name, item in list(self.waiting.items()):

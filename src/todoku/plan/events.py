@@ -103,10 +103,7 @@ class Outcome:
             unchanged=tuple(event.id for event in ended if isinstance(event, Unchanged)),
             failed=tuple(event for event in ended if isinstance(event, Failed)),
             not_tried=tuple(event for event in ended if isinstance(event, NotTried)),
-            # They end side by side: in one order all the same.
-            waits=tuple(
-                sorted((event for event in ended if isinstance(event, Waits)), key=lambda event: event.id)
-            ),
+            waits=tuple(event for event in ended if isinstance(event, Waits)),
             stopped=stopped,
             abandoned=abandoned,
             bugs=tuple(bugs),
