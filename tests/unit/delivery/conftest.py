@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgresql_server import start_postgresql
 from sqlalchemy import Engine
 
+from postgresql_server import start_postgresql
 from todoku.store import ledger
 
 

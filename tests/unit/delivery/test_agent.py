@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgresql_server import start_postgresql
 from sqlalchemy import Engine, select, text
 
+from postgresql_server import start_postgresql
 from todoku.delivery import health
 from todoku.delivery.agent import LONGEST, MOST, TRIES, Agent, Task
 from todoku.delivery.entries import Attempt, Entry, Named, Removed
