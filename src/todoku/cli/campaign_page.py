@@ -85,7 +85,7 @@ def answers(raw: bytes) -> dict[str, Answer]:
     )
     found = {
         "": Answer("text/html; charset=utf-8", _AROUND, page.encode()),
-        "message.eml": Answer("message/rfc822", _INSIDE, raw, 'attachment; filename="message.eml"'),
+        "message.eml": Answer("message/rfc822", _AROUND, raw, 'attachment; filename="message.eml"'),
     }
     if html is not None:
         found["html"] = Answer("text/html; charset=utf-8", _INSIDE, html.get_content().encode())
@@ -123,7 +123,6 @@ def served(given: Mapping[str, Answer]) -> Iterator[str]:
                 ("Content-Security-Policy", answer.policy),
                 ("X-Content-Type-Options", "nosniff"),
                 ("Referrer-Policy", "no-referrer"),
-                ("Cross-Origin-Opener-Policy", "same-origin"),
                 ("Cache-Control", "no-store"),
             ):
                 self.send_header(header, value)
