@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from todoku.campaign import campaigns, lists, tracking
 from todoku.campaign.errors import NotKnownError
@@ -47,21 +47,28 @@ def people(opened: Opened, name: str, most: int) -> list[Person]:
 
 
 def preview(opened: Opened, name: str, address: str | None = None) -> bytes:
-    """The message as `address` gets it, or the first of the recipients. Its links are nobody's: who tries them out
-    unsubscribes no one.
+    """The message as `address` gets it, or the first of the recipients; its subject is theirs, or the first one where
+    that is not known. Its links are nobody's: who tries them out unsubscribes no one.
 
     Raises NotKnownError, TemplateFault.
     """
     with opened.read() as connection:
         campaign = campaigns.find(connection, name)
         known = None if address is None else lists.subscriber(connection, lists.check_address(address))
+        variant = None if known is None else _variant(connection, campaign.id, known.id)
     if address is not None and known is None:
         raise NotKnownError(f"there is no subscriber {address}")
     if known is not None:
-        to = Person(0, known.address, known.attributes, known.language)
+        to = Person(0, known.address, known.attributes, known.language, variant=variant or "a")
     else:
         some = people(opened, name, 1)
         if not some:
             raise NotKnownError(f"the campaign {name} has no recipients")
         to = replace(some[0], subscriber=0, recipient=0)
     return letter_of(opened, campaign).write(to, opened.clock())
+
+
+def _variant(connection: Connection, campaign: int, subscriber: int) -> str | None:
+    got = schema.recipient
+    whose = (got.c.campaign == campaign) & (got.c.subscriber == subscriber)
+    return connection.execute(select(got.c.variant).where(whose)).scalar()

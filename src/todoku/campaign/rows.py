@@ -238,3 +238,23 @@ def finish(connection: Connection, now: float) -> list[str]:
         .returning(table.c.name)
     )
     return [str(name) for (name,) in done]
+
+
+def cancel_left(connection: Connection, now: float) -> int:
+    """What was on its way when its campaign was cancelled, and was put off then or left behind; how many."""
+    table = schema.campaign
+    # A lease that has not ended is its worker's: the relay may have taken that message.
+    ended = (_got.c.state != "leased") | (_got.c.due <= now)
+    left = (_UNSETTLED, ended if connection.dialect.name == "postgresql" else _WAITING)
+    some = select(_got.c.id).where(_got.c.campaign == table.c.id, *left).exists()
+    of = (
+        connection.execute(select(table.c.id).where(table.c.state == campaigns.CANCELLED, some))
+        .scalars()
+        .all()
+    )
+    if not of:
+        return 0
+    # Two workers that do this at the same moment leave each other's rows alone.
+    these = select(_got.c.id).where(_got.c.campaign.in_(of), *left).with_for_update(skip_locked=True)
+    done = update(_got).where(_got.c.id.in_(these)).values(state="cancelled", settled=now, owner=None)
+    return connection.execute(done).rowcount

@@ -211,6 +211,7 @@ class Sender:
         with self._opened.write() as connection:
             for name, words in trial.decide(connection, now):
                 log.info("the test of the campaign %s: %s", name, words)
+            rows.cancel_left(connection, now)
             for name in rows.finish(connection, now):
                 log.info("the campaign %s is finished", name)
             return rows.current(connection, now)

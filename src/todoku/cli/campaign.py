@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
-from todoku.cli import bulk_parts
+from todoku.cli import bulk_parts, campaign_look, campaign_preview
 from todoku.cli.bulk_parts import CampaignName, opened
 from todoku.cli.context import FAILED, USAGE, print_json
 from todoku.cli.people import Json, note, refuse, say
 
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened
-    from todoku.check.finding import Finding
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Campaigns: one message to many.")
-_LOOKED_AT = 20  # recipients whose messages are looked at before anything is sent
-_LARGEST = 2_000_000  # bytes: what the relay counts as one email
 
 
 @app.command("create")
@@ -130,73 +126,9 @@ def list_campaigns(ctx: typer.Context, as_json: Json = False) -> None:
         say(f"{each['name']}  {each['state']}{words}  {counts or 'no recipients'}")
 
 
-@app.command("preview")
-def preview(
-    ctx: typer.Context,
-    name: CampaignName,
-    to: Annotated[
-        str | None,
-        typer.Option("--for", metavar="ADDRESS", help="As this subscriber gets it; else the first one."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the message as one person gets it (.eml)."""
-    from todoku.campaign import letters
-
-    with opened(ctx, "a preview", as_json=as_json) as here:
-        raw = letters.preview(here, name, to)
-    if as_json:
-        print_json({"ok": True, "message": raw.decode("ascii")})
-    else:
-        sys.stdout.buffer.write(raw)
-
-
-@app.command("check")
-def check(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None:
-    """Look at the messages as large providers do, before anybody gets one."""
-    with opened(ctx, "looking at a campaign", as_json=as_json) as here:
-        findings, faults = _look(here, name)
-    if as_json:
-        print_json({"ok": not faults, "faults": faults, "findings": [each.as_json() for each in findings]})
-    else:
-        for each in findings:
-            say(f"{each.verdict.value}: {each.rule}: {each.seen}. {each.advice}")
-        for fault in faults:
-            say(f"fail: {fault}")
-        if not faults:
-            say("Nothing speaks against sending it.")
-    raise typer.Exit(FAILED if faults else 0)
-
-
-@app.command("test")
-def test(
-    ctx: typer.Context,
-    name: CampaignName,
-    to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Your own address.")],
-    like: Annotated[
-        str | None,
-        typer.Option("--for", metavar="ADDRESS", help="As this subscriber gets it; else the first one."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Send the message to yourself, as one person gets it. Its links lead nowhere, and nothing is counted."""
-    import smtplib
-
-    from todoku.campaign import letters, lists
-    from todoku.settings import ports
-
-    with opened(ctx, "a test", as_json=as_json) as here:
-        to = lists.check_address(to)
-        content = letters.preview(here, name, like)
-        try:
-            with smtplib.SMTP(ports.LOOPBACK, ports.FORWARD, local_hostname="localhost", timeout=60) as smtp:
-                smtp.sendmail(here.wanted.envelope_sender, [to], content)
-        except (smtplib.SMTPException, OSError) as error:
-            refuse(f"the test could not be sent: {error}", FAILED, as_json=as_json)
-    if as_json:
-        print_json({"ok": True, "to": to})
-    else:
-        say(f"Sent to {to}. `todoku trace {to}` says what became of it.")
+app.command("preview")(campaign_preview.preview)
+app.command("check")(campaign_look.check)
+app.command("test")(campaign_look.test)
 
 
 @app.command("start")
@@ -218,7 +150,7 @@ def start(
 
     with opened(ctx, "starting a campaign", as_json=as_json) as here:
         when = None if at is None else _moment(at, here.wanted.time_zone, as_json=as_json)
-        findings, faults = _look(here, name)
+        findings, faults = campaign_look.look(here, name)
         if faults:
             refuse("It is not sent:\n" + "\n".join(faults), FAILED, as_json=as_json)
         left = _numbers(here, name)["ready"] + _numbers(here, name)["deferred"]
@@ -331,39 +263,6 @@ def _show_progress(found: Any, counts: dict[str, int], left: int, rate: float, e
     say(
         f"{found.name}  {found.state}{words}  {counts['total'] - left:,} of {counts['total']:,}: {said}{pace}{end}"
     )
-
-
-def _look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
-    """What a provider would say of the first messages: what is not right, and what forbids sending."""
-    from todoku.campaign import campaigns, letters
-    from todoku.campaign.template import TemplateFault
-    from todoku.check import message as judge
-    from todoku.check.finding import Verdict
-
-    with here.read() as connection:
-        campaign = campaigns.find(connection, name)
-    letter = letters.letter_of(here, campaign)
-    found: dict[str, Finding] = {}
-    faults: dict[str, None] = {}
-    some = letters.people(here, name, _LOOKED_AT)
-    if not some:
-        return [], [f"the campaign {name} has no recipients"]
-    for person in some:
-        try:
-            raw = letter.write(person, here.clock())
-        except TemplateFault as error:
-            faults[f"{person.address}: {error}"] = None
-            continue
-        if len(raw) > min(_LARGEST, here.settings.relay.plan.message_size):
-            faults[f"it has {len(raw):,} bytes: at most {_LARGEST:,} can be sent. Link what is large"] = None
-        if not letter.shows_link(person):
-            faults["neither {{ unsubscribe }} nor {{ preferences }} is in the text, or in the HTML"] = None
-        for finding in judge.look(raw, datetime.fromtimestamp(here.clock(), UTC), is_bulk=True):
-            if finding.verdict is Verdict.FAIL:
-                faults[f"{finding.rule}: {finding.seen}. {finding.advice}"] = None
-            elif finding.verdict is not Verdict.PASS:
-                found.setdefault(finding.rule, finding)
-    return list(found.values()), list(faults)
 
 
 def _tell_how_long(here: Opened, left: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from campaign_place import Clock, agree, settings, subscribe
 from sink import OK, Sink
 
-from todoku.campaign import campaigns, forms, health, lists, sender, sole
+from todoku.campaign import campaigns, forms, health, lists, rows, sender, sole
 from todoku.campaign.campaigns import Numbers
 from todoku.campaign.errors import NotSoError
 from todoku.campaign.opened import Opened
@@ -411,3 +411,19 @@ def test_a_message_that_cannot_be_filled_in_fails_alone(opened: Opened, news: in
     send(opened, sink, tmp_path)
     assert len(sink.taken) == 2
     assert numbers(opened).failed == 1
+
+
+def test_what_was_on_its_way_when_a_campaign_was_cancelled_and_the_sender_died_is_cancelled(
+    opened: Opened, news: int, tmp_path: Path
+) -> None:
+    started(opened, news, 3)
+    with opened.write() as connection:
+        assert len(rows.lease(connection, 1, 1, opened.clock())) == 1
+    campaigns.cancel(opened, "spring")
+    with opened.write() as connection:
+        assert rows.cancel_left(connection, opened.clock() + 1e9) == 0  # of a sender that may be there
+    assert (numbers(opened).leased, numbers(opened).cancelled) == (1, 2)
+    sink = Sink()
+    send(opened, sink, tmp_path)  # the next sender
+    assert sink.taken == []
+    assert (numbers(opened).left, numbers(opened).cancelled) == (0, 3)

@@ -379,3 +379,21 @@ def test_personal_mail_of_a_machine_knows_what_the_others_send(
     assert here.grant(0, clock.now).count == 0
     with closing(sqlite3.connect(tmp_path / "two" / "limits")) as connection:
         assert used(connection, int(clock.now))["in 24 hours"] == 152
+
+
+def test_what_a_dead_worker_left_of_a_cancelled_campaign_is_cancelled_when_its_lease_has_ended(
+    shared: Opened, clock: Clock
+) -> None:
+    campaign(shared, 5)
+    held = leases.Held(60)
+    mine, other, *_ = some(shared, held, 3)
+    campaigns.cancel(shared, "spring")
+    write(shared, held, Result(mine.id, "sent", clock.now, 250))
+    write(shared, held, Result(other.id, "deferred", clock.now, 451, "later", due=clock.now + 300))
+    for passed, leased in ((0, 1), (59, 1), (2, 0)):
+        clock.now += passed
+        with shared.write() as connection:
+            rows.cancel_left(connection, clock.now)
+        assert states(shared).leased == leased
+    assert (states(shared).sent, states(shared).cancelled) == (1, 4)
+    assert states(shared).left == 0
