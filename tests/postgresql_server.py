@@ -22,6 +22,7 @@ class Server:
     durable: bool
     inside: tuple[str, ...] = ()  # "ip netns exec NAME": where it is started
     listens: str = ""  # addresses, besides the socket
+    port: int = 5432
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,11 +44,11 @@ class Server:
         fsync = "on" if self.durable else "off"
         self.process = subprocess.Popen(
             [*self.inside, *self._as_postgres, self.programs / "postgres", "-D", self.folder / "cluster", "-k",
-             self.folder, "-h", self.listens, "-c", f"fsync={fsync}"],
+             self.folder, "-h", self.listens, "-p", str(self.port), "-c", f"fsync={fsync}"],
             stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("ab"), cwd="/",
         )  # fmt: skip
         deadline = time.monotonic() + 30
-        ready = [self.programs / "pg_isready", "-q", "-h", self.folder]
+        ready = [self.programs / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)
@@ -71,18 +72,27 @@ class Server:
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
     def run(self, program: str, *arguments: str) -> None:
-        command = [self.programs / program, "-h", self.folder, "-U", "postgres", *arguments]
+        command = [
+            self.programs / program,
+            "-h",
+            self.folder,
+            "-p",
+            str(self.port),
+            "-U",
+            "postgres",
+            *arguments,
+        ]
         subprocess.run(command, check=True)
 
 
 @contextmanager
 def start_postgresql(
-    folder: Path, *, durable: bool = False, inside: tuple[str, ...] = (), listens: str = ""
+    folder: Path, *, durable: bool = False, inside: tuple[str, ...] = (), listens: str = "", port: int = 5432
 ) -> Iterator[Server]:
     """Runs in `folder`, which is removed afterwards. Who is in the network of an address it `listens` to is trusted."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     assert found, "there is no PostgreSQL: script/setup --dev installs it"
-    server = Server(folder, found[-1].parent, durable, inside, listens)
+    server = Server(folder, found[-1].parent, durable, inside, listens, port)
     try:
         server.make()
         if listens:

@@ -20,7 +20,7 @@ from todoku.campaign import rows
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.leases import DatabaseClock, Held, machine_clock
 from todoku.campaign.opened import Opened
-from todoku.store import StoreError
+from todoku.store import StoreError, ledger
 from todoku.store import campaign_schema as schema
 
 if TYPE_CHECKING:
@@ -221,4 +221,10 @@ def _arguments(opened: Opened) -> dict[str, Any]:
     if isinstance(socket, str):
         folder, _, port = socket.rpartition("/.s.PGSQL.")
         return {"host": folder, "port": int(port), "user": url.username, "database": url.database}
-    return {"host": url.host, "port": url.port or 5432, "user": url.username, "database": url.database}
+    return {
+        "host": url.host,
+        "port": url.port or 5432,
+        "user": url.username,
+        "database": url.database,
+        "ssl": ledger.tls(opened.engine) or False,  # never what asyncpg would do of its own accord: "prefer"
+    }

@@ -204,7 +204,8 @@ class Ledger(Frozen):
     database: str | None = Field(
         None,
         description="The PostgreSQL database that it is kept in, as postgresql:///NAME, without a password: who "
-        "connects is known by the socket, or by ~/.pgpass. A file below /var/lib/todoku unless you say otherwise.",
+        "connects is known by the socket. A server on another host has to have TLS. A file below /var/lib/todoku "
+        "unless you say otherwise.",
         examples=["postgresql:///todoku"],
     )
     days: Annotated[int, Field(ge=1, le=3650)] = Field(

@@ -2,15 +2,18 @@
 
 A file of its own because of who writes it: the agent, which reads logs that strangers can write into, and has no
 business with the password hashes in the other one. With PostgreSQL no password is needed nor taken: who connects
-is known by the socket ("peer" in pg_hba.conf), or by what ~/.pgpass and the like hold.
+is known by the socket ("peer" in pg_hba.conf). A server on another host has to show a certificate of its name (TLS, as
+libpq's sslmode=verify-full); nothing is sent to it in the clear.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pwd
 import re
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +41,8 @@ _SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
 class Place:
     """Where the ledger is: a file, or "postgresql:///NAME" (with host and user, where they are not the usual ones).
 
+    "?sslrootcert=FILE" names the authority (PEM) of a server on another host; otherwise it is one of the system's.
+
     Other databases that are kept like it say what they are called, whose they are, and their migrations."""
 
     where: str = str(FILE)
@@ -64,12 +69,42 @@ class Place:
             raise Unusable(f"{self.shown} is no address of a database: {error}") from error
         if given.get_backend_name() != "postgresql" or given.password:
             raise Unusable(f'{self.shown} has to be a file or "postgresql:///NAME", without a password')
-        url = given.set(drivername="postgresql+pg8000")
+        # Others could be arguments of the driver: "?host=" would lead elsewhere than what is checked here.
+        known = {"application_name", "sslrootcert" if given.host else "host"}
+        if unknown := sorted(set(given.query) - known):
+            raise Unusable(
+                f"{self.shown} has the option {unknown[0]}, which is not taken here: only {', '.join(sorted(known))}"
+            )
+        url = given.set(drivername="postgresql+pg8000").difference_update_query(["sslrootcert"])
         if not url.host:  # libpq's way to name a folder of sockets: "?host=/var/run/postgresql"
             folder = url.query.get("host", _SOCKETS)
             url = url.difference_update_query(["host"])
             url = url.update_query_dict({"unix_sock": f"{folder}/.s.PGSQL.{url.port or 5432}"})
         return url if url.username else url.set(username=_user(self.owner))
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What a server on another host is verified by; None for one that a socket or the loopback reaches.
+
+        Raises StoreUnusableError."""
+        host = self.url().host
+        if host is None or _is_loopback(host):
+            return None
+        authority = make_url(self.where).query.get("sslrootcert")
+        try:
+            return ssl.create_default_context(cafile=str(authority) if authority else None)
+        except OSError as error:
+            raise Unusable(
+                f"{self.shown}: the authority {authority} cannot be read: {error.strerror or error}: "
+                "name a file with its certificate (PEM)"
+            ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    """By what is written: a name's address could be another one at the next look."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _user(owner: str) -> str:
@@ -218,6 +253,8 @@ def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
 
 
 def _advice(place: Place) -> str:
+    if place.file is None and place.tls() is not None:
+        return "look whether PostgreSQL runs there, has TLS (ssl = on), and whether this user may use that database"
     if place.file is None:
         return "look whether PostgreSQL runs, and whether this user may use that database"
     return (
@@ -230,7 +267,10 @@ def _engine(place: Place, *, kept: bool = False) -> Engine:
     url = place.url()
     if place.file is None:
         # A server that was away in between is no error, and one that does not answer is none for ever.
-        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout": _WAIT_SECONDS}}
+        arguments: dict[str, Any] = {"timeout": _WAIT_SECONDS}
+        if (verified_by := place.tls()) is not None:
+            arguments["ssl_context"] = verified_by
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": arguments}
     else:
         options = {
             "poolclass": QueuePool if kept else NullPool,
@@ -245,7 +285,25 @@ def _engine(place: Place, *, kept: bool = False) -> Engine:
     if place.file is not None:
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "begin", _begin)
+    else:
+        event.listen(engine, "do_connect", lambda *given: _connect_to_server(place, *given))
     return engine
+
+
+def tls(engine: Engine) -> ssl.SSLContext | None:
+    """What another driver has to verify the server of `engine` by, as `Place.tls`. Raises StoreUnusableError."""
+    place: Place = engine.get_execution_options()[_PLACE]
+    return place.tls()
+
+
+def _connect_to_server(place: Place, dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except ssl.SSLError as error:  # which the driver lets through as it is
+        raise Unusable(
+            f"{place.shown} could not be used: its server was not believed: {error}. Nothing was sent to it: use the "
+            "name that is in its certificate, and ?sslrootcert=FILE for an authority that is not one of the system's"
+        ) from error
 
 
 def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
@@ -271,6 +329,7 @@ __all__ = [
     "migrate",
     "open",
     "read",
+    "tls",
     "wanted_revision",
     "write",
 ]
