@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from peers import unpack
 
-PACKAGES = Path(__file__).parents[2] / ".venv/peer-packages"
 URL = "http://127.0.0.1:11333"
 _CONFIG = """\
 options {
@@ -48,15 +48,7 @@ mid { source = { url = [], name = "none" }; }
 @contextmanager
 def rspamd(folder: Path) -> Iterator[None]:
     """Running, until the end of the block."""
-    packages = sorted(PACKAGES.glob("*.deb"))
-    if not packages:
-        pytest.fail("rspamd is not there: run script/peers first")
-    for package in packages:
-        # Not straight into the root, whose /lib is a link; and not configured, which would make users.
-        subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "unpacked")], check=True)
-    copying = ["cp", "-a", str(folder / "unpacked/usr"), str(folder / "unpacked/etc"), "/"]
-    subprocess.run(copying, check=True)
-    subprocess.run(["ldconfig"], check=True)
+    unpack("rspamd", folder)
     (folder / "suffixes").write_text("com\nexample\n")
     config = folder / "rspamd.conf"
     config.write_text(_CONFIG % {"folder": folder})

@@ -1,4 +1,5 @@
-"""Chromium over its debugging pipe (Chrome DevTools Protocol, each message ended by a NUL), driven by the keyboard."""
+"""Chromium over its debugging pipe (Chrome DevTools Protocol, each message ended by a NUL): pages as a reader's hands
+and a screen reader meet them."""
 
 from __future__ import annotations
 
@@ -10,19 +11,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+PROGRAM = Path("/usr/lib/chromium/chromium")
 _KEYS = {"Tab": 9, "Enter": 13}
 _PATIENCE = 30.0
 
 
 class Chromium:
-    """One page of a headless browser in which no script runs."""
+    """One page of a headless browser. `key` is the one public key that it takes though nobody signed it (the SHA-256 of
+    its SubjectPublicKeyInfo); every other certificate is an error, as everywhere."""
 
     def __init__(
-        self, program: Path, profile: Path, *, language: str, width: int = 390, height: int = 540
+        self, profile: Path, *, language: str, key: bytes, scripts: bool, width: int = 390, height: int = 540
     ) -> None:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        environment = os.environ | {"LANGUAGE": language, "HOME": str(profile)}
+        environment = os.environ | {"LANGUAGE": language, "LC_ALL": "C.UTF-8", "HOME": str(profile)}
 
         def descriptors() -> None:
             os.dup2(theirs_in, 3)
@@ -30,8 +33,9 @@ class Chromium:
 
         # Its sandbox needs a user other than root. What it opens here is our own page.
         self._process = subprocess.Popen(
-            [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
-             "--disable-dev-shm-usage", "--ignore-certificate-errors", f"--user-data-dir={profile}",
+            [PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
+             "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={profile}",
+             f"--ignore-certificate-errors-spki-list={base64.b64encode(key).decode()}",
              f"--accept-lang={language}", "about:blank"],
             env=environment, preexec_fn=descriptors, pass_fds=(theirs_in, theirs_out, 3, 4),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -44,7 +48,7 @@ class Chromium:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
-        self.call("Emulation.setScriptExecutionDisabled", value=True)
+        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True
         )
@@ -114,6 +118,23 @@ class Chromium:
                 return
         raise AssertionError(f"the keyboard does not reach the {role} {name!r}; last: {found}")
 
+    def click(self, role: str, name: str) -> None:
+        """With the mouse, in the middle of it."""
+        found = [
+            node
+            for node in self.call("Accessibility.getFullAXTree")["nodes"]
+            if not node.get("ignored")
+            and node["role"]["value"] == role
+            and name in node.get("name", {}).get("value", "")
+        ]
+        assert found, f"there is no {role} {name!r}"
+        which = {"backendNodeId": found[0]["backendDOMNodeId"]}
+        self.call("DOM.scrollIntoViewIfNeeded", **which)
+        corners = self.call("DOM.getBoxModel", **which)["model"]["content"]
+        at = {"x": sum(corners[::2]) / 4, "y": sum(corners[1::2]) / 4, "button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", **at)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", **at)
+
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
 
@@ -123,6 +144,11 @@ class Chromium:
     def screenshot(self, path: Path) -> None:
         time.sleep(0.3)  # what was pressed is drawn
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def runs_scripts(self) -> bool:
+        """Whether one in a page of its own does."""
+        self.open("data:text/html,<script>document.title = 'scr' + 'ipted'</script><p>below</p>")
+        return "scripted" in self.wait_for("below")
 
     def close(self) -> None:
         self._process.kill()
