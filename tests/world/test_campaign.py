@@ -147,7 +147,7 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     begun = time.monotonic()
     world.submit(world.alice, world.carol, f"personal {name}")
     world.wait_for(f"personal {name}")
-    assert time.monotonic() - begun < 30  # all of the campaign takes longer
+    assert time.monotonic() - begun < 30  # generous, for a busy machine
     wait(lambda: not numbers(name)["ready"] + numbers(name)["leased"], "all to be tried", seconds)
     assert numbers(name)["deferred"] + numbers(name)["sent"] + numbers(name)["suppressed"] == count
     the_deferred_are_due()
