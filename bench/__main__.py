@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         help=f"how long the way out is loaded; each slot of the gate's has 1/{_SLOTS} of it (%(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of the gate's (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of the gate and of bulk mail (%(default)s)")
     parser.add_argument(
         "--recipients", type=int, default=10_000, help="of each campaign beside its peers (%(default)s)"
     )

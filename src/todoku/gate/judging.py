@@ -39,7 +39,7 @@ class Judge:
                 if inspect.isawaitable(answer):
                     answer = yield answer
                 verdict = _follow(placed, answer, message)
-            except Exception:
+            except Exception:  # a mistake of ours must not let a message pass, nor end the connection
                 log.exception("%s: rule %s failed: held back", called(message), placed.name)
                 return FAILED
             if verdict:

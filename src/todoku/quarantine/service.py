@@ -58,7 +58,7 @@ class Service:
         while True:
             try:
                 await loop.run_in_executor(self._looking, self._keeper.look)
-            except Exception:
+            except Exception:  # a full disk, say: the door stays open, and it is looked again
                 log.exception("the quarantine cannot be looked after now")
             self._tries.tidy(time.monotonic())
             await asyncio.sleep(_LOOK_EVERY)

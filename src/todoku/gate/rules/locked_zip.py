@@ -1,4 +1,4 @@
-"""Inbound: password-protected ZIPs, which pass every scanner, are marked or refused (`protect.incoming_zip`).
+"""Inbound: password-protected ZIPs, which pass every scanner, are marked, held or refused (`protect.incoming_zip`).
 
 Or noted, for `rules.quarantine` to hold the message once everything else has been judged.
 """
