@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,7 +81,7 @@ def remove_stale(wanted: Wanted) -> None:
         if path in partial or (path != wanted.file() and path.stat().st_mtime < used_since):
             path.unlink(missing_ok=True)
     for path in CACHE.glob("scratch-*"):  # of a run that was killed before it could mount it
-        if not Path("/proc", path.suffix[1:]).exists():
+        if path.stat().st_mtime < used_since:
             path.unlink(missing_ok=True)
 
 
@@ -110,8 +110,8 @@ def scratch_file() -> Path | None:
     if machine.memory_available() >= machine.MEMORY_WANTED or not machine.has_loop_devices():
         return None
     with locked():
-        path = CACHE / f"scratch-.{os.getpid()}"
-        path.unlink(missing_ok=True)
+        # Not by the process's number: in another container that number is somebody else's.
+        path = CACHE / f"scratch-{secrets.token_hex(8)}"
         root.make_image(path, _SIZE)
     return path
 

@@ -106,10 +106,16 @@ def test_layers_of_one_root_that_are_not_used_any_more_make_room_and_others_are_
             f"layer-{here.family}-of-another-checkout.tar",
             there.file().name,
             "x.partial",
-            "scratch-.0",
+            "scratch-killed",
+            "scratch-about-to-be-mounted",
         ):
             (layer.CACHE / name).write_text("x")
-        for path in (*layer.CACHE.glob("*-old.tar"), here.file(), there.file()):
+        for path in (
+            *layer.CACHE.glob("*-old.tar"),
+            *layer.CACHE.glob("*-killed"),
+            here.file(),
+            there.file(),
+        ):
             os.utime(path, (0, 0))
         layer.remove_stale(here)
     assert {path.name for path in layer.CACHE.iterdir()} == {
@@ -117,6 +123,7 @@ def test_layers_of_one_root_that_are_not_used_any_more_make_room_and_others_are_
         here.file().name,
         f"layer-{here.family}-of-another-checkout.tar",
         there.file().name,
+        "scratch-about-to-be-mounted",
     }
     assert layer.clean() > 0
     assert not layer.CACHE.exists()
