@@ -151,23 +151,28 @@ def _people(
     settings: Settings, cloud: CloudSettings, client: Cloud, things: list[Thing], kept: list[str]
 ) -> None:
     user, group = client.user(cloud.user), client.group(cloud.group)
-    foreign = _credentials(user, settings.hostname, client, things, kept) if user is not None else False
+    if user is not None and _credentials(user, settings.hostname, client, things, kept):
+        # Another host logs in as the same user, and needs all that lets it send.
+        kept.append(f"user {user.name}, group {cloud.group} and its policy: that credential needs them")
+        return
+    own = {user.id} if user is not None else set()
+    others = "others are in the group, and send by it" if group and client.members(group) - own else ""
     for policy in client.policies(cloud.compartment):
-        if policy.name == cloud.group and policy.ours:
+        if policy.name == cloud.group and policy.ours and not others:
             things.append(Thing(f"policy {policy.name}", partial(_delete_policy, policy, client)))
+        elif policy.name == cloud.group:
+            kept.append(f"policy {policy.name}: {others if policy.ours else 'not made by Todoku'}")
     if user is not None and group is not None and client.is_member(user, group) and (user.ours or group.ours):
         what = f"membership of {user.name} in {group.name}"
         things.append(Thing(what, partial(_leave, user, group, client)))
-    if user is not None and user.ours and not foreign:
+    if user is not None and user.ours:
         things.append(Thing(f"user {user.name}", partial(_delete_user, user, client)))
     elif user is not None:
-        kept.append(
-            f"user {user.name}: {'it has a credential that is' if user.ours else ''} not ours".strip()
-        )
-    if group is not None and group.ours:
+        kept.append(f"user {user.name}: not made by Todoku")
+    if group is not None and group.ours and not others:
         things.append(Thing(f"group {group.name}", partial(_delete_group, group, client)))
     elif group is not None:
-        kept.append(f"group {group.name}: not made by Todoku")
+        kept.append(f"group {group.name}: {others if group.ours else 'not made by Todoku'}")
 
 
 def _credentials(user: User, hostname: str, client: Cloud, things: list[Thing], kept: list[str]) -> bool:
