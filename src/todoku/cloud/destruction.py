@@ -13,7 +13,7 @@ from todoku.cloud.logs import GROUP
 from todoku.cloud.return_path import delete_path
 from todoku.cloud.senders import delete_sender, domain_of
 from todoku.cloud.smtp_credential import delete_credential, description_of
-from todoku.cloud.values import EmailDomain, Group, Log, LogGroup, Policy, User
+from todoku.cloud.values import EmailDomain, Group, Log, LogGroup, Policy, SmtpCredential, User
 from todoku.plan.resource import ChangeFailed
 from todoku.settings import Settings
 from todoku.settings.outside import Cloud as CloudSettings
@@ -35,8 +35,11 @@ class Made:
     kept: tuple[str, ...]
 
 
-def made(settings: Settings, client: Cloud) -> Made:
-    """What Todoku made for these settings. Raises CloudError."""
+def made(settings: Settings, client: Cloud, in_use: str | None = None) -> Made:
+    """What Todoku made for these settings; `in_use` is the user name with which this host logs in to the relay.
+
+    Raises CloudError.
+    """
     cloud = settings.cloud
     if cloud is None:
         return Made((), ())
@@ -49,7 +52,7 @@ def made(settings: Settings, client: Cloud) -> Made:
     for domain in domains:
         _domain(domain, client, things, kept)
     if cloud.manage_iam:
-        _people(settings, cloud, client, things, kept)
+        _people(settings, cloud, client, in_use, things, kept)
     return Made(tuple(things), tuple(kept))
 
 
@@ -148,13 +151,24 @@ def _delete_domain(domain: EmailDomain, client: Cloud) -> None:
 
 
 def _people(
-    settings: Settings, cloud: CloudSettings, client: Cloud, things: list[Thing], kept: list[str]
+    settings: Settings,
+    cloud: CloudSettings,
+    client: Cloud,
+    in_use: str | None,
+    things: list[Thing],
+    kept: list[str],
 ) -> None:
     user, group = client.user(cloud.user), client.group(cloud.group)
-    if user is not None and _credentials(user, settings.hostname, client, things, kept):
-        # Another host logs in as the same user, and needs all that lets it send.
-        kept.append(f"user {user.name}, group {cloud.group} and its policy: that credential needs them")
-        return
+    if user is not None:
+        mine, foreign = _credentials(user, settings.hostname, in_use, client)
+        for credential in mine:
+            delete = partial(delete_credential, user, credential, client)
+            things.append(Thing(f"SMTP credential {credential.username}", delete))
+        kept += [f"SMTP credential {each.username}: not made by Todoku for this host" for each in foreign]
+        if foreign:
+            # Another host logs in as the same user, and needs all that lets it send.
+            kept.append(f"user {user.name}, group {cloud.group} and its policy: that credential needs them")
+            return
     own = {user.id} if user is not None else set()
     others = "others are in the group, and send by it" if group and client.members(group) - own else ""
     for policy in client.policies(cloud.compartment):
@@ -175,17 +189,17 @@ def _people(
         kept.append(f"group {group.name}: {others if group.ours else 'not made by Todoku'}")
 
 
-def _credentials(user: User, hostname: str, client: Cloud, things: list[Thing], kept: list[str]) -> bool:
-    """Those of this host; whether there are others."""
-    foreign = False
+def _credentials(
+    user: User, hostname: str, in_use: str | None, client: Cloud
+) -> tuple[list[SmtpCredential], list[SmtpCredential]]:
+    """Those of this host, which may have had another name when Todoku made the one it uses; and the others."""
+    mine: list[SmtpCredential] = []
+    foreign: list[SmtpCredential] = []
     for credential in client.smtp_credentials(user):
-        what = f"SMTP credential {credential.username}"
-        if credential.description == description_of(hostname):
-            things.append(Thing(what, partial(delete_credential, user, credential, client)))
-        else:
-            foreign = True
-            kept.append(f"{what}: not made by Todoku for this host")
-    return foreign
+        before = credential.username == in_use and credential.description.startswith(description_of(""))
+        ours = before or credential.description == description_of(hostname)
+        (mine if ours else foreign).append(credential)
+    return mine, foreign
 
 
 def _delete_policy(policy: Policy, client: Cloud) -> None:

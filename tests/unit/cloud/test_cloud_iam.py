@@ -2,11 +2,13 @@
 # may not be done by us is told to those who may.
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from cloud_fake import COMPARTMENT, TENANCY
+from cloud_fake import COMPARTMENT, TENANCY, cloud
 from cloud_tenancy import Tenancy
 
+from todoku.cloud import destruction
 from todoku.cloud.values import (
     Policy,
     SmtpCredential,
@@ -161,3 +163,21 @@ def test_iam_that_others_manage_is_not_looked_at():
     tenancy.apply()
 
     assert not tenancy.api.users and not tenancy.api.groups and not tenancy.api.all_policies
+
+
+def test_destroy_takes_the_credential_of_a_host_that_was_renamed_and_none_of_others(tenancy):
+    tenancy.apply()
+    there = tenancy.api.credentials[0]
+    renamed = tenancy.settings.model_copy(update={"hostname": "mail.hoge.example"})
+
+    found = destruction.made(renamed, cloud(tenancy.api), tenancy.keeper.username())
+    assert f"SMTP credential {there.username}" in [thing.what for thing in found.things]
+    assert {"user todoku-relay", "group todoku-senders"} <= {thing.what for thing in found.things}
+
+    # One that an administrator made and wrote into the file is not Todoku's, nor is one of another host.
+    for description, in_use in (("by hand", there.username), ("todoku mx.hoge.example", "somebody.else")):
+        tenancy.api.credentials[0] = replace(there, description=description)
+        found = destruction.made(renamed, cloud(tenancy.api), in_use)
+        kinds = {thing.what.split()[0] for thing in found.things}
+        assert kinds.isdisjoint({"SMTP", "policy", "membership", "user", "group"})
+        assert f"SMTP credential {there.username}: not made by Todoku for this host" in found.kept
