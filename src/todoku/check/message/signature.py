@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from todoku.check.authentication_results import results
 from todoku.check.finding import Finding, failed, passed, warned
 from todoku.check.message.parsing import Message
 
 _REQUIRED = ("v", "a", "b", "bh", "d", "h", "s")  # RFC 6376 3.5
 _DRIFT = 300  # seconds that clocks may differ
-_RESULT = re.compile(r"\b(spf|dkim|dmarc)\s{0,3}=\s{0,3}([a-z]{2,10})\b", re.IGNORECASE)
+_MECHANISMS = ("spf", "dkim", "dmarc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,10 @@ def verdicts(message: Message) -> dict[str, str]:
     """What the last receiver found out: mechanism to result, by the topmost Authentication-Results (RFC 8601)."""
     found: dict[str, str] = {}
     for value in message.all("Authentication-Results")[:1]:
-        for mechanism, result in _RESULT.findall(value):
-            name, said = mechanism.lower(), result.lower()
+        for each in results(value):
             # Of several signatures one that passes is enough.
-            if found.get(name) != "pass":
-                found[name] = said
+            if each.method in _MECHANISMS and found.get(each.method) != "pass":
+                found[each.method] = each.result
     return found
 
 
@@ -64,7 +63,7 @@ def look(message: Message, now: datetime) -> Iterator[Finding]:
     if not found:
         return
     said = ", ".join(f"{name}={result}" for name, result in found.items())
-    wrong = [name for name, result in found.items() if result in ("fail", "softfail", "permerror", "none")]
+    wrong = [name for name, result in found.items() if result not in ("pass", "bestguesspass")]
     if wrong:
         topics = ", ".join(f"`todoku check {name}`" for name in wrong)
         yield failed("message.authentication", f"the receiver says {said}", f"Look at {topics}")
