@@ -59,6 +59,9 @@ RULES: dict[str, Rule] = {
     "addresses.reverse": _rule("the address does not lead back to the host's name", "RFC 1912 2.1"),
     "mx.record": _rule("nobody can deliver mail to the domain", "RFC 5321 5.1", "--s"),
     "mx.host": _rule("an MX host cannot be reached by its name", "RFC 2181 10.3; RFC 5321 5.1"),
+    "inbound.accepted": _rule(
+        "mail to us is not taken", "RFC 5321 4.5.1; RFC 2142; M1: valid From and Reply-To", "--s"
+    ),
     "mta-sts.policy": _rule("the MTA-STS policy keeps mail away, or counts for nothing", "RFC 8461 3, 4"),
     "tls-rpt.record": _rule("reports about TLS do not arrive", "RFC 8460 3"),
     # Who may send
@@ -123,6 +126,7 @@ RULES: dict[str, Rule] = {
     "message.signature": _rule("the DKIM signature cannot hold", "RFC 6376 3.5, 6.1.1", "bbb"),
     "message.authentication": _rule("the message says itself that it did not pass", "RFC 8601", "bbb"),
     "message.from-domain": _rule("From is at a name that cannot exist", "Y1; RFC 5321 2.3.5", "aaa"),
+    "message.script": _rule("the domain in From mixes scripts", "G1; UTS #39 5.2", "a--"),
     "message.reply": _rule("nobody can answer", "M1: valid From and Reply-To", "--s"),
     "message.display-name": _rule("the sender's name says more than who sends", "G1: display names", "s--"),
     "message.subject": _rule("the subject pretends to be an answer", "G1; CAN-SPAM 16 CFR 316", "sss"),

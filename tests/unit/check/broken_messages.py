@@ -72,6 +72,14 @@ MUTATIONS: dict[str, tuple[bytes, set[str], set[str]]] = {
     "the subject as a name": (
         put(b"From: News in November <news@hoge.example>", MAILING), set(), {"message.display-name"},
     ),
+    "the recipient as a name": (
+        put(b"To: Carol Doe <carol@mailbox.example>", put(b'From: "Carol Doe, your order" <alice@hoge.example>')),
+        set(), {"message.display-name"},
+    ),
+    "the recipient's address as a name": (
+        put(b'From: "carol@mailbox.example" <alice@hoge.example>'), set(), {"message.display-name"},
+    ),
+    "From in two scripts": (put(b"From: a@xn--aypal-uye.example"), {"message.script"}, set()),
     "From at Gmail": (put(b"From: alice@gmail.com"), {"message.freemail"}, set()),
     "From at GMAIL": (put(b"From: alice@GMAIL.com"), {"message.freemail"}, set()),
     "From without a dot": (put(b"From: root@mx"), {"message.from-domain"}, set()),
