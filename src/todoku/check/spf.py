@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 
-from todoku.check.finding import Finding, failed, passed, warned
+from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Dns, Means
 from todoku.check.runner import Step
 from todoku.dns import spf, spf_cost
@@ -172,7 +172,8 @@ def _relay(domain: str, cost: spf_cost.Cost, dns: Dns, relay: Sequence[str]) -> 
     if result == "pass":
         yield passed("spf.relay", f"mail from the relay ({address}) passes", domain)
     elif result == "temperror":
-        yield warned("spf.relay", f"for the relay ({address}) the DNS gave no answer", "Look again", domain)
+        seen = f"for the relay ({address}) the DNS gave no answer"
+        yield unknown("spf.relay", seen, "Look again; if it stays so, see `todoku check dns`", domain)
     else:
         advice = "Look for a term before the relay's include that is matched first, or an error in the record"
         yield failed("spf.relay", f"for mail from the relay ({address}) SPF says {result}", advice, domain)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from todoku.check.dialogue import Dialogue, Garbled, Reply, anybody, greeted
-from todoku.check.finding import Finding, failed, passed, warned
+from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Means
 from todoku.check.ports import IMAPS, SECONDS, SUBMISSION, SUBMISSIONS, WORLD, Door, NotOffered
 from todoku.check.runner import Step
 from todoku.settings import Settings
 
 _APPLY = "Run `todoku apply`, which sets the services right, and see who changed them"
+_AGAIN = "Put right first that mail to us is taken (inbound.accepted), then look again"
 _OUTSIDE = "relay-test@relay-test.example.net"  # RFC 2606: nobody's
 # What open relays have taken, by the form in which the recipient is written. `_DOMAIN` and `_HOST` are ours.
 _RECIPIENTS = (
@@ -102,6 +103,10 @@ def relay(door: Door, sender: str, recipients: Sequence[str]) -> Iterator[Findin
     """Whether somebody who did not log in can send to the outside."""
     about = str(door.port)
     for recipient, answer in _tried(door, sender, recipients):
+        if answer.code // 100 == 4:
+            seen = f"{about} puts off whoever tries ({answer}), so it was not seen whether it relays"
+            yield unknown("submission.relay", seen, _AGAIN, about)
+            return
         if answer.good:
             seen = f"{about} takes a message from <{sender}> to <{recipient}>, without a password ({answer})"
             advice = f"Stop the mail server now (postfix stop), until this is right. {_APPLY}"
@@ -132,9 +137,8 @@ def smuggling(door: Door, recipient: str, name: str) -> Iterator[Finding]:
         for command in ("MAIL FROM:<>", f"RCPT TO:<{recipient}>", "DATA"):
             answer = dialogue.say(command)
             if not answer.good:
-                yield passed(
-                    "submission.smuggling", f"not tried with {name}: {command} is answered by {answer}", name
-                )
+                seen = f"not tried with {name}: {command} is answered by {answer}"
+                yield unknown("submission.smuggling", seen, _AGAIN, name)
                 return
         dialogue.send(b"Subject: Todoku looks whether this ends a message\r\n\r\ntext" + _ENDS[name])
         answer_or_none = _heard(dialogue)

@@ -13,5 +13,5 @@ TOPICS: dict[str, str] = {
     "return-path": "the return path: its record, SPF, bounces",
     "cloud": "Oracle's cloud and the relay: domains, senders, rights, credential",
     "tls": "TLS of our own ports: offered, versions, certificate, expiry",
-    "submission": "our ports' behaviour: passwords, relaying, smuggling, IMAP",
+    "submission": "our ports' behaviour: mail to us, passwords, relaying, smuggling, IMAP",
 }
