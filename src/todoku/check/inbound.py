@@ -50,9 +50,10 @@ def taken(domain: str, addresses: Sequence[str], door: Door) -> Iterator[Finding
         yield failed("inbound.accepted", seen, _advice(problem.reply), domain)
         return
     wrong = {address: answer for address, answer in answers.items() if not answer.good}
-    if len(wrong) == len(answers) and len({str(answer) for answer in wrong.values()}) == 1:
-        answer = next(iter(wrong.values()))
-        seen = f"{door.port} takes no mail for {domain}: {answer}"
+    said = {str(answer).replace(f"<{address}>", "") for address, answer in wrong.items()}
+    if len(wrong) == len(answers) and len(said) == 1:
+        address, answer = next(iter(wrong.items()))
+        seen = f"{door.port} takes no mail for {domain}; to {address} it says {answer}"
         yield failed("inbound.accepted", seen, _advice(answer), domain)
         return
     for address, answer in wrong.items():

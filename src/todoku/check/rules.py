@@ -47,6 +47,7 @@ def _rule(title: str, source: str, demands: str = "") -> Rule:
 
 RULES: dict[str, Rule] = {
     # The host that everything else runs on
+    "host.services": _rule("a service of the mail system does not run", "docs/architecture.md"),
     "host.resolver": _rule("the host's own resolver does not answer", "RFC 5321 5.1"),
     "host.clock": _rule("the host's clock is wrong", "RFC 5322 3.6.1; O: at most 5 minutes"),
     "host.disk": _rule("the disk is nearly full", "Postfix queue_minfree"),
@@ -78,7 +79,7 @@ RULES: dict[str, Rule] = {
     "dkim.test": _rule("the DKIM key says that it is only a test", "RFC 6376 3.6.1: t=y", "s--"),
     "dkim.target": _rule("the DKIM record is not the one that Oracle asks for", "O: DKIM", "bbb"),
     "dkim.active": _rule("Oracle does not sign with the DKIM key", "O: DKIM", "bbb"),
-    "dmarc.record": _rule("there is no DMARC record", "RFC 9989 4.10; G1, Y1, M1", "bbb"),
+    "dmarc.record": _rule("there is no DMARC record that counts", "RFC 9989 4.10; G1, Y1, M1", "bbb"),
     "dmarc.syntax": _rule("the DMARC record cannot be used as it is", "RFC 9989 4.7, 4.8", "bbb"),
     "dmarc.alignment": _rule("From is aligned with neither DKIM nor SPF", "RFC 9989 4.4; G1, M1", "bbb"),
     "dmarc.policy": _rule("DMARC asks for nothing when somebody forges the domain", "RFC 9989 4.7"),

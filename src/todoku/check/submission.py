@@ -50,7 +50,7 @@ def steps(settings: Settings, means: Means) -> list[Step]:
         Step("submission.auth", "port 465", lambda: auth(submissions)),
         Step("submission.auth", "port 25", lambda: auth(world)),
         Step("submission.relay", "port 587", lambda: relay(submission, senders[1], [_OUTSIDE])),
-        Step("submission.imap", "port 143", lambda: imap(Door(IMAPS, hostname, address, means))),
+        Step("submission.imap", "port 993", lambda: imap(Door(IMAPS, hostname, address, means))),
     ]
     for sender, group in zip(senders, groups, strict=True):
         found.append(Step("submission.relay", "port 25", lambda s=sender, g=group: relay(world, s, g)))  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TOPICS: dict[str, str] = {
-    "host": "the host: resolver, clock, disk, queue",
+    "host": "the host: services, resolver, clock, disk, queue",
     "addresses": "the host's name and addresses, there and back",
     "dns": "the domains' zones and their name servers",
     "mx": "where mail for the domains goes, and what is promised about TLS (MTA-STS)",

@@ -111,7 +111,7 @@ def _topics(
                 USAGE,
                 as_json=as_json,
             )
-    report(findings, begun, as_json, only_problems)
+    report(findings, begun, as_json, only_problems, brief=len(names) > 1)
 
 
 def _means(settings: Settings, as_json: bool) -> Means:
@@ -282,7 +282,9 @@ def _fetched(imap: str, user: str, message_id: str, wait: float, as_json: bool) 
     return found
 
 
-def report(findings: Sequence[Finding], begun: float, as_json: bool, only_problems: bool) -> NoReturn:
+def report(
+    findings: Sequence[Finding], begun: float, as_json: bool, only_problems: bool, *, brief: bool = False
+) -> NoReturn:
     """Print what was found, and end with 1 when something has failed."""
     from todoku.check import providers, show
     from todoku.check.finding import is_failed
@@ -291,10 +293,10 @@ def report(findings: Sequence[Finding], begun: float, as_json: bool, only_proble
     if as_json:
         told = show.as_json(findings, judgements, time.monotonic() - begun)
         if only_problems:
-            told["findings"] = [finding.as_json() for finding in show.problems(findings)]
+            told["findings"] = show.as_entries(findings, only_problems=True)
         print_json(told)
     else:
-        for line in show.lines(findings, judgements, only_problems=only_problems):
+        for line in show.lines(findings, judgements, only_problems=only_problems, brief=brief):
             print(line)
     raise SystemExit(FAILED if is_failed(findings) else DONE)
 

@@ -65,8 +65,8 @@ def test_the_address_for_dmarc_reports_is_tried_as_it_is_published(tmp_path: Pat
 @pytest.mark.parametrize(
     ("faults", "words"),
     [
-        (Faults(inboxes=frozenset()), "takes no mail for hoge.example: 554"),
-        (Faults(inboxes=frozenset(), refusal=b"451 4.7.1 Service unavailable"), "takes no mail for hoge.example: 451"),
+        (Faults(inboxes=frozenset()), "for hoge.example; to postmaster@hoge.example it says 554"),
+        (Faults(inboxes=frozenset(), refusal=b"451 4.7.1 Not now"), "to postmaster@hoge.example it says 451"),
         (Faults(greeting=b"421 4.7.1 not now"), "takes mail from nobody: 421"),
         (Faults(mail_before_tls=False), "takes mail from nobody: 530"),
     ],

@@ -20,6 +20,7 @@ TYPES = {
     "boolean": bool,
     "number": (int, float),
     "object": dict,
+    "object or null": (dict, type(None)),
     "list": list,
     "string": str,
     "list of strings": list,
