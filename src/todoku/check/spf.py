@@ -66,7 +66,7 @@ def _not_one(domain: str, records: Sequence[str], texts: Sequence[str], relay: S
         listed = " and ".join(f'"{record}"' for record in records)
         advice = "Make one record of them: the terms of all, and one ~all at the end"
         return failed("spf.record", f"{domain} has {len(records)} SPF records: {listed}", advice, domain)
-    terms = " ".join(f"include:{name}" for name in relay) or "..."
+    terms = " ".join(f"include:{name}" for name in relay) or "include:WHOEVER-SENDS-FOR-YOU"
     wanted = f'Publish "v=spf1 {terms} ~all" as TXT at {domain}'
     near = next(
         (text for text in texts if "spf1" in text.lower()[:20] or text.lower().startswith("v=spf")), None
@@ -104,7 +104,7 @@ def _cost(domain: str, cost: spf_cost.Cost) -> Iterator[Finding]:
         for term, (lookups, void) in sorted(cost.by_term().items(), key=lambda one: -one[1][0])
     )
     number = (
-        f"{cost.lookups} look-ups of {spf_cost.MOST_LOOKUPS}, {cost.void} in vain of {spf_cost.MOST_VOID}"
+        f"{cost.lookups} of {spf_cost.MOST_LOOKUPS} look-ups, {cost.void} of {spf_cost.MOST_VOID} in vain"
     )
     number += f" ({listed})" if listed else ""
     for fault in cost.faults:

@@ -112,7 +112,7 @@ def relay(door: Door, sender: str, recipients: Sequence[str]) -> Iterator[Findin
             advice = f"Stop the mail server now (postfix stop), until this is right. {_APPLY}"
             yield failed("submission.relay", seen, advice, about)
             return
-    seen = f"{about} does not relay from <{sender}>, with the recipient written in {len(recipients)} ways"
+    seen = f"{about} does not relay from <{sender}> (forms of recipient tried: {len(recipients)})"
     yield passed("submission.relay", seen, about)
 
 

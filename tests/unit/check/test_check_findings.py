@@ -184,6 +184,11 @@ def test_what_is_not_known_is_not_called_accepted() -> None:
     )
 
 
+def test_what_only_bulk_senders_need_and_nobody_knows_is_a_perhaps() -> None:
+    (gmail, *_) = providers.judge([unknown("dkim.record", "no selector", "Name it", DOMAIN)])
+    assert str(gmail) == f"accepted but perhaps there is no usable DKIM key ({DOMAIN})"
+
+
 def test_nothing_is_said_of_providers_when_nothing_that_they_want_was_looked_at() -> None:
     assert providers.judge([failed("host.disk", "full", "Make room")]) == []
 
