@@ -69,5 +69,9 @@ def _demand(finding: Finding, provider: str) -> Demand:
 
 def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
     """Each rule once for each thing: the title, and what it is about."""
-    named = (f"{RULES[f.rule].title}{f' ({f.about})' if f.about else ''}" for f in findings)
+    named = (f"{_unsure(f)}{RULES[f.rule].title}{f' ({f.about})' if f.about else ''}" for f in findings)
     return tuple(dict.fromkeys(named))
+
+
+def _unsure(finding: Finding) -> str:
+    return "perhaps " if finding.verdict is Verdict.UNKNOWN else ""

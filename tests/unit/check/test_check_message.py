@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import idna
 import pytest
 from broken_messages import LETTER, MAILING, MUTATIONS, NOW, put, signed, without
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from todoku.check import message as judge
 from todoku.check import providers
 from todoku.check.finding import Finding, Verdict
+from todoku.check.message import scripts
 from todoku.check.message.parsing import parse
 from todoku.cli.main import app
 
@@ -57,6 +59,32 @@ def test_what_looks_odd_and_is_right_is_not_complained_about() -> None:
         b"Received: from a by b; x\r\n" + signed("t=1700000000", "x=1700604800"),  # it held when it arrived
     ):
         assert {f.verdict for f in judge.look(fine, NOW)} == {Verdict.PASS}, fine
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "b\u00fccher",
+        "\u3054\u6ce8\u6587\u30e1\u30fc\u30ebmail",
+        "\u043f\u0440\u0438\u0432\u0435\u0442",
+        "\uba54\uc77c-1",
+        "\u00fcber-2",
+    ],
+)
+def test_international_names_in_one_script_or_in_what_belongs_together_pass(name: str) -> None:
+    domain = idna.encode(name).decode()
+    found = judge.look(put(f"From: a@{domain}.example".encode()), NOW)
+    assert {f.verdict for f in found} == {Verdict.PASS}, found
+    assert "message.script" in {f.rule for f in found}
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0440aypal", "g\u03bfogle", "\u0430\u0440\u0440le-\u65e5", "\u30abtakana\ub9d0"]
+)
+def test_names_that_mix_scripts_are_told(name: str) -> None:
+    domain = idna.encode(name).decode()
+    assert "mixes" in scripts.mixed(f"mail.{domain}.example")
+    assert scripts.mixed("mail.hoge.example") == scripts.mixed("xn--a.example") == ""
 
 
 def test_whether_it_is_a_mailing_can_be_said() -> None:

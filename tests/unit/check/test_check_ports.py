@@ -47,6 +47,9 @@ class Faults:
     garbled: bool = False
     imap_greeting: bytes = b"* OK ready\r\n"
     messages: list[bytes] = field(default_factory=list)
+    greeting: bytes = b"220 ready"
+    inboxes: frozenset[str] = frozenset({"postmaster@hoge.example", "abuse@hoge.example"})
+    refusal: bytes = b"554 5.7.1 Relay access denied"
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -81,7 +84,7 @@ class Session(socketserver.BaseRequestHandler):
         if port.protocol == "imap":
             self.request.sendall(faults.imap_greeting)
             return
-        self.say(b"hello there" if faults.garbled else b"220 ready")
+        self.say(b"hello there" if faults.garbled else faults.greeting)
         while line := self.line():
             self.command(line.decode(), faults)
 
@@ -108,9 +111,8 @@ class Session(socketserver.BaseRequestHandler):
             self.say(b"250 OK")
         elif verb.startswith("RCPT"):
             recipient = line.partition("<")[2].rpartition(">")[0]
-            ours = recipient == "postmaster@hoge.example"
-            taken = ours or faults.relays(self.sender, recipient)
-            self.say(b"250 OK" if taken else b"554 5.7.1 Relay access denied")
+            taken = recipient in faults.inboxes or faults.relays(self.sender, recipient)
+            self.say(b"250 OK" if taken else faults.refusal)
         elif verb == "DATA":
             self.say(b"354 go on")
             self.data(faults)
