@@ -169,7 +169,8 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
     if options.way_out.is_dir():
-        door = way_out.WayOut(recorder.left, settings.relay.plan, _reload(files), options.way_out)
+        reload, surely = _reload(files)
+        door = way_out.WayOut(recorder.left, settings.relay.plan, reload, options.way_out, surely=surely)
         tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
     told = health.Told(options.health)
@@ -191,9 +192,10 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     return 0
 
 
-def _reload(files: LogFiles | None) -> Callable[[], None]:
-    """What has Postfix read the table. With systemd a unit waits for the table to change (`host.way_out`)."""
-    return files.reload if isinstance(files, opener.Borrowed) else lambda: None
+def _reload(files: LogFiles | None) -> tuple[Callable[[], None], bool]:
+    """What has Postfix read the table, and whether it surely does. With systemd a unit waits for the table to change
+    (`host.way_out`)."""
+    return (files.reload, True) if isinstance(files, opener.Borrowed) else (lambda: None, False)
 
 
 def _serve(settings: Settings, figures: Figures) -> Server | None:

@@ -85,6 +85,9 @@ def flush() -> None:
 class WayOut:
     """Looks when called, often. `left` is what has left the queue; `reload` has Postfix read the table.
 
+    Unless it `surely` does, the table is written once more some seconds later: a change that comes while a unit of
+    systemd's is still busy with the one before goes unnoticed (systemd.path(5)).
+
     Raises OSError, `StoreError`.
     """
 
@@ -95,6 +98,8 @@ class WayOut:
     bulk: Path = leaving.BULK
     clock: Callable[[], float] = time.time
     try_again: Callable[[], None] = flush
+    surely: bool = True
+    _once_more: float | None = field(default=None, init=False)
     _opened: float | None = field(default=None, init=False)
     _told: Left | None = field(default=None, init=False)
     _sent_in_bulk: Left = field(default_factory=Left, init=False)
@@ -114,6 +119,10 @@ class WayOut:
         if not _same(wanted, known) or (self.folder / _UNTOLD).exists():
             _say(wanted, self.folder, self.reload)
             self._opened = now if wanted is None else None
+            self._once_more = None if self.surely else now + _SETTLES
+        elif self._once_more is not None and now >= self._once_more:
+            _say(known, self.folder, self.reload)
+            self._opened, self._once_more = now if known is None else None, None
         elif self._opened is not None and now >= self._opened + _SETTLES:
             self._opened = None
             self.try_again()

@@ -179,6 +179,36 @@ def test_it_is_shut_once_and_opened_once_and_then_what_waits_is_tried(outside: O
     assert (outside.reloads, outside.tries) == (2, 1)
 
 
+def test_where_a_change_may_be_missed_it_is_made_once_more_before_what_waits_is_tried(
+    outside: Outside,
+) -> None:
+    look = WayOut(
+        outside.what_left,
+        PLAN,
+        outside.reload,
+        outside.folder,
+        outside.bulk,
+        lambda: outside.now,
+        outside.try_again,
+        surely=False,
+    )
+    outside.left = Left().with_more([(T, 99)])
+    told = []
+    for seconds in (0, 1, 5, 6, 20):
+        outside.now = T + seconds
+        look()
+        told.append(outside.reloads)
+    assert told == [1, 1, 2, 2, 2]
+    assert outside.table.startswith("outside day 100 ")
+    told.clear()
+    for seconds in (0, 1, 5, 6, 10, 20):
+        outside.now = T + DAY + 600 + seconds
+        look()
+        told.append((outside.reloads, outside.tries))
+    assert told == [(3, 0), (3, 0), (4, 0), (4, 0), (4, 1), (4, 1)]
+    assert outside.table == ""
+
+
 def test_what_postfix_could_not_be_told_is_told_again_also_by_the_next_agent(outside: Outside) -> None:
     outside.left, outside.fails = Left().with_more([(T, 99)]), True
     with pytest.raises(OSError, match="postfix reload: no"):
