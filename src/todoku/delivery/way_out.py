@@ -112,9 +112,12 @@ class WayOut:
         except StoreError:
             open_when_due(self.reload, self.folder, now)
             raise
+        self._keep_to(left, now)
         if left != self._told:
             leaving.say(left, self.folder)
             self._told = left
+
+    def _keep_to(self, left: Left, now: float) -> None:
         wanted, known = judge(left.plus(self._in_bulk(now)), self.plan, now), said(self.folder)
         if not _same(wanted, known) or (self.folder / _UNTOLD).exists():
             _say(wanted, self.folder, self.reload)
