@@ -20,6 +20,7 @@ from test_ledger import settled
 from typer.testing import CliRunner
 
 from todoku.cli.main import app
+from todoku.delivery import left as leaving
 from todoku.delivery.left import Left
 from todoku.delivery.record import LEFT
 from todoku.host.postfix.pace import pace
@@ -213,7 +214,8 @@ def waiting(shown: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def used(what: Callable[[float], Left]) -> None:
-    """The agent is killed, and the next one believes that this has left."""
+    """The agent is killed, and the next one believes that this has left, and that no bulk mail was sent."""
+    (leaving.BULK / leaving.FILE).unlink(missing_ok=True)
     with closing(sqlite3.connect(ledger.FILE, timeout=30)) as connection, connection:
         connection.execute("DELETE FROM checkpoint WHERE source = ?", (LEFT,))
         connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (LEFT, what(time.time()).text()))

@@ -54,6 +54,9 @@ def find(connection: Connection, entry: Heard) -> int | Match:
     )
     if entry.message_id:
         query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
+    elif entry.action == "suppressed":
+        # Said while the message was handed over, before it had told its Message-ID: an earlier one is not meant.
+        query = query.where(recipient.c.since.between(entry.time - CLOCKS, entry.time + CLOCKS))
     found = connection.execute(query.limit(_AT_ONCE)).all()
     # The same Message-ID may have been sent twice: the first that nothing is known of, then the latest.
     for wanted in _OPEN:
