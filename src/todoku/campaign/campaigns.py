@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from todoku.campaign import lists, segments, tracking, trial
 from todoku.campaign.errors import NotKnownError, NotSoError
@@ -72,8 +84,9 @@ def create(
     test: Trial | None = None,
     counting: Counting | None = None,
 ) -> int:
-    """A draft with all its recipients. `not_of`: a campaign whose recipients get nothing of this one. `test`: the two
-    subjects go to a part of the people first. `counting`: what is counted of what people do; nothing without.
+    """A draft with all its recipients. `not_of`: a campaign; who has had that one, or may still get it, or was refused
+    for good, gets nothing of this one. `test`: the two subjects go to a part of the people first. `counting`: what is
+    counted of what people do; nothing without.
 
     Raises NotSoError: also when somebody's agreement is not known and there is no `reason` to write to them.
     """
@@ -134,11 +147,10 @@ def _fill(
     """One statement, whatever the size: a million rows take seconds."""
     got, person = schema.recipient, schema.subscriber
     query: Select[Any] = _who(list_id, segment)
-    for each in (campaign, excluded):
+    for each, which_rows in ((campaign, true()), (excluded, _have_had_it())):
         if each is not None:
-            query = query.where(
-                ~select(got.c.id).where(got.c.campaign == each, got.c.subscriber == person.c.id).exists()
-            )
+            theirs = (got.c.campaign == each) & (got.c.subscriber == person.c.id) & which_rows
+            query = query.where(~select(got.c.id).where(theirs).exists())
     which = literal("a") if variant is None else variant
     due = literal(now) if variant is None else case((variant == trial.REST, trial.NEVER), else_=now)
     columns = query.with_only_columns(
@@ -146,6 +158,12 @@ def _fill(
     ).order_by(person.c.id)
     names = ["campaign", "subscriber", "state", "variant", "due", "attempts"]
     connection.execute(insert(got).from_select(names, columns))
+
+
+def _have_had_it() -> ColumnElement[bool]:
+    """Not who was left out when a campaign was cancelled, could not be filled in, or was only put off until the end."""
+    got = schema.recipient
+    return got.c.state.in_((*UNSETTLED, "sent")) | ((got.c.state == "failed") & (got.c.code >= 500))
 
 
 def _who(list_id: int, segment: str) -> Select[Any]:
