@@ -142,6 +142,7 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     world.relay(
         suppress=suppressed, reply={"stage": "rcpt", "text": "451 Server error", "count": count // 10}
     )
+    nothing_is_begun_while_single_addresses_only_are_approved(world, name)
     asked(world, "campaign", "start", name)
     wait(lambda: numbers(name)["sent"] > 0, "the first message")
     begun = time.monotonic()
@@ -170,6 +171,19 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
         assert any(
             signature["aligned"] and signature["result"] == "pass" for signature in each.judged["dkim"]
         )
+
+
+def nothing_is_begun_while_single_addresses_only_are_approved(world: World, name: str) -> None:
+    """Each message has a return address of its own, which the relay takes for a whole domain only."""
+    senders = world.relay()["senders"]
+    world.relay(senders=[f"news@{world.domain}", f"bounces@{world.domain}"])
+    try:
+        refused = world.todoku("campaign", "start", name, "--yes")
+    finally:
+        world.relay(senders=senders)
+    assert refused.returncode == 1
+    assert "535 Authorization failed" in refused.stderr and f"as @{world.domain}" in refused.stderr
+    assert looked_up("SELECT state FROM campaign WHERE name = ?", name) == [("draft",)]
 
 
 def those_that_bounced_are_known(name: str, count: int) -> None:
@@ -289,8 +303,10 @@ def test_a_relay_that_refuses_us_stops_it_and_is_an_alarm(world: World) -> None:
     provider = world.carol.partition("@")[2]
     make(world, "refused", [f"refused.p{number}@{provider}" for number in range(30)])
     said = "535 Authorization failed: Envelope From address news@hoge.example not authorized"
+    subprocess.run(["supervisorctl", "stop", "todoku-campaign"], check=True)
+    asked(world, "campaign", "start", "refused")  # it is taken at that moment, and later it is not
     world.relay(reply={"stage": "mail", "text": said, "count": 10})
-    asked(world, "campaign", "start", "refused")
+    subprocess.run(["supervisorctl", "start", "todoku-campaign"], check=True)
     alarm = Path("/var/lib/todoku/alarms/campaign.json")
     wait(lambda: alarm.exists() and "stopped:refused" in alarm.read_text(), "the alarm", 30)
     assert "not authorized" in alarm.read_text()
