@@ -60,6 +60,7 @@ class Numbers:
     suppressed: int = 0
     unsubscribed: int = 0
     cancelled: int = 0
+    relayed: int = 0
     bounced: int = 0
     complained: int = 0
     unsubscribed_later: int = 0
@@ -199,11 +200,13 @@ def start(opened: Opened, name: str, at: float | None = None, *, after_restore: 
     starts = now if at is None else at
     with opened.write() as connection:
         found = _checked(connection, name, (DRAFT, PAUSED, STOPPED), "be started")
-        words = DESPITE + str(found.words).removeprefix(DESPITE) if found.state == STOPPED else found.words
+        words = found.words
         if str(words).startswith(RESTORED):
             if not after_restore:
-                raise NotSoError(_restored(name, str(words)))
+                raise NotSoError(_restored(name, str(words), numbers(connection, found.id).left))
             words = None
+        elif found.state == STOPPED:
+            words = DESPITE + str(words).removeprefix(DESPITE)
         connection.execute(
             update(schema.campaign)
             .where(schema.campaign.c.id == found.id)
@@ -211,11 +214,13 @@ def start(opened: Opened, name: str, at: float | None = None, *, after_restore: 
         )
 
 
-def _restored(name: str, words: str) -> str:
+def _restored(name: str, words: str, left: int) -> str:
     return (
-        f"the campaign {name} was {words}, when it was being sent. Whoever got it between then and the loss would get "
-        "it a second time, and who unsubscribed or was forgotten in that time is not known here. "
-        f"`todoku campaign start {name} --after-restore` goes on all the same, `todoku campaign cancel {name}` ends it"
+        f"the campaign {name} was being sent then, and is {words}. Of the {left:,} who are left in it here, whoever "
+        "got it between then and the loss would get it a second time, and who unsubscribed or was forgotten in that "
+        "time is not known here. With [cloud], what the relay's log says of that time is taken over within minutes: "
+        f"look again who is left. `todoku campaign start {name} --after-restore` goes on all the same, "
+        f"`todoku campaign cancel {name}` ends it"
     )
 
 
@@ -273,9 +278,11 @@ def numbers(connection: Connection, campaign: int) -> Numbers:
     )
     counts: dict[str, int] = {row[0]: row[1] for row in by_state}
     later = heard(connection, campaign)
+    arrived = select(func.count()).where(got.c.campaign == campaign, got.c.relayed.is_not(None))
     return Numbers(
         total=sum(counts.values()),
         **{state: counts.get(state, 0) for state in (*UNSETTLED, *SETTLED)},
+        relayed=connection.execute(arrived).scalar_one(),
         bounced=later.get("bounced", 0),
         complained=later.get("complained", 0),
         unsubscribed_later=later.get("unsubscribed", 0),

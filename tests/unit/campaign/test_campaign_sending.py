@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def started(opened: Opened, news: int, count: int, name: str = "spring", **optio
 def send(opened: Opened, sink_or: Server | Sink, tmp_path: Path, **more: Any) -> None:
     """Everything that is due at the clock's time."""
     changed = settings(plan=WIDE, per_second=10_000, **more)
-    here = Opened(opened.engine, opened.keys, changed, opened.clock)
+    here = replace(opened, settings=changed)
     limits = Limits(changed, tmp_path / "limits.sqlite3")
 
     async def run() -> None:
