@@ -67,7 +67,7 @@ def bulk(the_world: World) -> Iterator[None]:
     before = CONFIG.read_text()
     CONFIG.write_text(before + TABLE.replace("hoge.example", the_world.domain))
     the_world.apply()
-    FOLDER.mkdir()
+    FOLDER.mkdir(exist_ok=True)
     (FOLDER / "text").write_text(TEXT)
     (FOLDER / "html").write_text(HTML)
     yield
@@ -163,7 +163,7 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
         lambda: (all_ := got(world, name)) and len(all_) >= len(fine) and all_, "all to arrive", seconds
     )
     assert set(arrived) == set(fine)
-    those_that_bounced_are_known(name, len(bouncing))
+    what_became_of_them_is_known(name, len(bouncing), len(fine))
     mine = [each for each in world.arrived() if each.message["Subject"] == f"春 {name}"]
     assert len(mine) == len(fine)  # nobody got two
     for each in arrived.values():
@@ -186,17 +186,22 @@ def nothing_is_begun_while_single_addresses_only_are_approved(world: World, name
     assert looked_up("SELECT state FROM campaign WHERE name = ?", name) == [("draft",)]
 
 
-def those_that_bounced_are_known(name: str, count: int) -> None:
-    """The relay had accepted them, and says later, by its suppression list, that they bounced."""
+def what_became_of_them_is_known(name: str, bounced: int, relayed: int) -> None:
+    """The relay had accepted them, and says later: by its suppression list who bounced, by its log who got it."""
     if not WATCH.exists():  # a world without a cloud has nobody to ask
         return
     query = (
         "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign "
         "JOIN subscriber s ON s.id = r.subscriber WHERE c.name = ? AND r.later = 'bounced' AND s.blocked = 'bounced'"
     )
+    arrived = (
+        "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign WHERE c.name = ? "
+        "AND r.relayed IS NOT NULL"
+    )
     watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
     try:
-        wait(lambda: looked_up(query, name) == [(count,)], "the bounces", 30)
+        wait(lambda: looked_up(query, name) == [(bounced,)], "the bounces", 60)
+        wait(lambda: looked_up(arrived, name) == [(relayed,)], "the relay's log", 60)
     finally:
         watch.terminate()
         watch.wait(10)
