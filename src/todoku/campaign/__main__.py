@@ -29,6 +29,7 @@ from todoku.campaign.leases import on_database_time
 from todoku.campaign.opened import Opened, open_campaigns
 from todoku.campaign.plan_room import PlanRoom
 from todoku.campaign.relay import Server
+from todoku.campaign.relayed import RelayLog
 from todoku.campaign.sender import Sender
 from todoku.delivery import alarms, privileges, suppressions
 from todoku.delivery.alarms import Alarm
@@ -156,7 +157,7 @@ async def _work(opened: Opened, server: Server, counters: PlanRoom, theirs: sock
 
 
 async def _watch(opened: Opened, theirs: socket.socket) -> None:
-    feedback = Feedback(suppressions.FILE)
+    feedback = Feedback(suppressions.FILE, log=None if opened.state is None else RelayLog(opened.state))
     before: list[tuple[str, str, str]] | None = None
     loop = asyncio.get_running_loop()
     while True:

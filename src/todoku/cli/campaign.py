@@ -60,7 +60,7 @@ def create(
     ] = "",
     not_of: Annotated[
         str | None,
-        typer.Option("--not-of", metavar="CAMPAIGN", help="Only those who have no row in that one."),
+        typer.Option("--not-of", metavar="CAMPAIGN", help="Only those who have not had that one."),
     ] = None,
     reason: Annotated[
         str | None,

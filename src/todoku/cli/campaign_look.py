@@ -1,4 +1,5 @@
-"""`todoku campaign check` and `test`: a campaign looked at before anybody gets it. `start` looks in the same way."""
+"""`todoku campaign check` and `test`: a campaign looked at before anybody gets it, and whether the relay takes it.
+`start` looks in the same way."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from todoku.cli import campaign_sender
 from todoku.cli.bulk_parts import CampaignName, opened
 from todoku.cli.context import FAILED, print_json
 from todoku.cli.people import Json, refuse, say
@@ -66,7 +68,8 @@ def test(
 
 
 def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
-    """What a provider would say of the first messages: what is not right, and what forbids sending."""
+    """What a provider would say of the first messages: what is not right, and what forbids sending. The last word is
+    the relay's."""
     from todoku.campaign import campaigns, letters
     from todoku.campaign.template import TemplateFault
     from todoku.check import message as judge
@@ -95,4 +98,4 @@ def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
                 faults[f"{finding.rule}: {finding.seen}. {finding.advice}"] = None
             elif finding.verdict is not Verdict.PASS:
                 found.setdefault(finding.rule, finding)
-    return list(found.values()), list(faults)
+    return list(found.values()), [*faults, *campaign_sender.faults(here)]
