@@ -150,7 +150,7 @@ class Campaign(Frozen):
         None,
         description="The PostgreSQL database that lists and campaigns are kept in; several machines can share it. "
         f"{ABOUT_DATABASE}",
-        examples=["postgresql:///todoku"],
+        examples=["postgresql:///campaign"],
     )
     database_password_file: PasswordFile | None = Field(
         None, description=ABOUT_ITS_FILE, examples=["/etc/todoku/secrets/campaign-database"]

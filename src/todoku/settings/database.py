@@ -67,8 +67,8 @@ PostgresqlUrl = Annotated[str, BeforeValidator(_address)]
 PasswordFile = Annotated[Path, BeforeValidator(_file)]
 
 
-def password_has_a_database(settings: Settings) -> Iterator[Fault]:
-    """A rule: a password of no database would be read by nobody."""
+def databases_fit(settings: Settings) -> Iterator[Fault]:
+    """A rule: a password of no database would be read by nobody, and two schemas do not fit into one database."""
     for name, table in (("ledger", settings.ledger), ("campaign", settings.campaign)):
         if table is not None and table.database_password_file is not None and table.database is None:
             yield Fault(
@@ -76,3 +76,17 @@ def password_has_a_database(settings: Settings) -> Iterator[Fault]:
                 "is given without database: there is no server that would ask for it",
                 f'add database = "postgresql://ROLE@db.hoge.example/todoku" below [{name}], or remove it',
             )
+    if settings.campaign is None or settings.campaign.database is None or settings.ledger.database is None:
+        return
+    if _which(settings.campaign.database) == _which(settings.ledger.database):
+        yield Fault(
+            ("campaign", "database"),
+            "is the ledger's as well, and each needs one of its own",
+            "make another database on the same server, and name that",
+        )
+
+
+def _which(address: str) -> tuple[str, str, str]:
+    """Host, path and options: the role does not matter."""
+    parts = urlsplit(address)
+    return parts.netloc.rpartition("@")[2].lower(), parts.path, parts.query
