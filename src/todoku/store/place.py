@@ -101,13 +101,16 @@ class Place:
             raise Unusable(f"{self.shown}: sslrootcert={named} is not the whole path of a file")
         return Path(str(named)) if named else None
 
-    def tls(self) -> ssl.SSLContext | None:
-        """What its server is verified by; None for one that a socket reaches, or the loopback without `authority`.
+    @property
+    def is_verified(self) -> bool:
+        """Not one that a socket reaches, or the loopback without `authority`. Raises StoreUnusableError."""
+        return self.is_remote or self.authority is not None
 
-        Raises StoreUnusableError."""
-        authority = self.authority
-        if authority is None and not self.is_remote:
+    def tls(self) -> ssl.SSLContext | None:
+        """What its server is verified by, if it is. Raises StoreUnusableError."""
+        if not self.is_verified:
             return None
+        authority = self.authority
         try:
             return ssl.create_default_context(cafile=str(authority) if authority else None)
         except OSError as error:
@@ -120,7 +123,7 @@ class Place:
         """As it is in its file now; empty without one. Raises StoreUnusableError, which never repeats it."""
         if self.password_file is None:
             return ""
-        if self.url().host is not None and self.tls() is None:
+        if self.url().host is not None and not self.is_verified:
             # Any user of this machine could listen there while the server is down.
             raise Unusable(
                 f"{self.shown}: whoever listens at a port of this machine would be told the password: use the socket "

@@ -68,7 +68,7 @@ def advice(place: Place, error: DBAPIError | None = None) -> str:
         )
     if refused:
         return "the server asks for a password: write it into a file that database_password_file in todoku.toml names"
-    if place.tls() is not None:
+    if place.is_verified:
         return _LET_IN.format(there=" there, has TLS (ssl = on)")
     return _LET_IN.format(there="")
 
