@@ -38,6 +38,7 @@ def test_without_the_table_there_is_nothing_and_nothing_runs_on() -> None:
     assert [(type(each).__name__, each.id) for each in wanted()] == [
         ("Stopped", "service:todoku-campaign"),
         ("Stopped", "service:todoku-pages"),
+        ("PasswordCopy", "database-password:todoku-campaign"),  # none: one of earlier is removed
     ]
 
 

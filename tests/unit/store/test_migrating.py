@@ -41,7 +41,7 @@ def _migrate(kind: str, path: Path) -> None:
 
 
 def _migrations(kind: str) -> Migrations:
-    return database._MIGRATIONS if kind == "store" else ledger._MIGRATIONS
+    return database._MIGRATIONS if kind == "store" else ledger.Place().migrations
 
 
 RELEASED = sorted((kind, revision) for kind in ("store", "ledger") for revision in _migrations(kind).known())
