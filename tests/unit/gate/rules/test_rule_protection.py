@@ -9,6 +9,7 @@ import errno
 import inspect
 import io
 import time
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -422,6 +423,22 @@ def test_a_job_that_was_being_removed_is_no_job(desk: Desk) -> None:
     assert not place.exists()
     assert list(desk.spool.outgoing.iterdir()) == []
     assert desk.spool.knows(job)
+
+
+@pytest.mark.parametrize(
+    ("condition", "refused"),
+    [("larger_than = '1 MB'", False), ("types = ['zip']", True), ("types = ['txt']", False)],
+)
+def test_what_is_packed_in_an_attachment_is_not_unpacked_to_decide(
+    desk: Desk, condition: str, refused: bool
+) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.txt", bytes(50_000_000))  # in 50 kB
+    site = Site(desk.site.folder, f"{ON}[[protect.rules]]\nmode = 'refuse'\n{condition}\n")
+    raw = eml(content=made.getvalue()).replace(b"a.pdf", b"a.zip")
+    answer = ask([planned], site.message(raw, CAROL))
+    assert isinstance(answer, Refuse) is refused, answer
 
 
 def test_a_job_that_cannot_be_read_is_kept(desk: Desk) -> None:
