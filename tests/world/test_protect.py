@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -242,6 +245,43 @@ def test_a_large_file_leaves_as_a_link_and_is_taken_back(protects: None, world: 
     assert Browser(world).ask("POST", f"{link}/code").status == 200
     assert "確認コード" in Browser(world).ask("GET", link).read().decode()
     assert sum(path.stat().st_size for path in shelf.iterdir()) < 6_000_000
+
+
+# slow: 82 MB go through Postfix, and the settings are applied twice for them
+@pytest.mark.slow
+def test_a_file_of_60_mb_leaves_as_a_link_and_arrives_whole(protects: None, world: World) -> None:
+    before = CONFIG.read_text()
+    CONFIG.write_text(f'{before}\n[limits]\nmessage_size = "90 MB"\n')
+    try:
+        world.apply()
+        shown = subprocess.run(
+            ["postconf", "-h", "message_size_limit"], capture_output=True, text=True, check=True
+        )
+        assert shown.stdout.strip() == "90000000"
+        content = os.urandom(1_000_000) * 60
+        message = written(world, [world.carol], "#link sixty")
+        message.add_attachment(content, "video", "mp4", filename="large.mp4")
+        raw = message.as_bytes(policy=SMTP)
+        assert len(raw) > 80_000_000
+        with world.submission(world.alice) as smtp:
+            smtp.be_patient(240)
+            assert smtp.say(f"MAIL FROM:<{world.alice.address}> SIZE={len(raw)}").code == 250
+            assert smtp.say(f"RCPT TO:<{world.carol}>").code == 250
+            assert smtp.message(raw + b"\r\n.\r\n").code == 250
+        arrived = world.wait_for("sixty", 60)
+        assert len(arrived.raw) < 100_000  # the relay takes 2 MB
+        assert arrived.judged["dmarc"]["result"] == "pass", arrived.judged
+        link, browser = link_in(arrived.message), Browser(world)
+        assert browser.ask("POST", f"{link}/open", {"code": code(world, link)}).status == 303
+        assert "60.0 MB" in browser.ask("GET", link).read().decode()
+        file = browser.ask("GET", f"{link}/1")
+        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(content).digest()
+        given = json.loads(world.todoku("protect", "list", "--json").stdout)["offers"]
+        (offer,) = [each for each in given if each["subject"] == "sixty"]
+        assert world.todoku("protect", "revoke", offer["id"][:12]).returncode == 0
+    finally:
+        CONFIG.write_text(before)
+        world.apply()
 
 
 def test_without_the_place_for_files_the_message_is_held(protects: None, world: World) -> None:

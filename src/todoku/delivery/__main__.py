@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from todoku.delivery import (
     alarms,
+    answers,
     decisions,
     guessing_server,
     health,
@@ -173,6 +174,8 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         door = way_out.WayOut(recorder.left, settings.relay.plan, reload, options.way_out, surely=surely)
         tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
+    asked = answers.Answers(engine, options.exchange, agent.all_read)
+    agent.add(Task("telling the gate what Postfix has", answers.EVERY, asked))
     told = health.Told(options.health)
     agent.add(Task("telling how it is", _OFTEN, lambda: told.tell(agent.health())))
     figures = Figures(
