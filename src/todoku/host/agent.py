@@ -164,6 +164,7 @@ def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
         program.config,
         code_is_open=program.code_is_open,
         more="SupplementaryGroups=systemd-journal postdrop",
+        confined=own_services.RUNS_POSTFIX,
     )
 
     def unit(line: str) -> str:
