@@ -161,7 +161,7 @@ def migrate(place: Place = Place()) -> None:
         _refuse_revision(place, current)
     if place.file is not None:
         _make_file(place, place.file)
-        if current is not None and current != wanted_revision():
+        if current is not None and current != place.migrations.wanted():
             _keep_a_copy(place, place.file, current)
     engine = _engine(place)
     try:

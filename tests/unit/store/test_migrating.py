@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine
 
-from todoku.store import StoreError, database, ledger, migrating
+from todoku.store import StoreError, campaign, database, ledger, migrating
 from todoku.store.migrating import Migrations
 
 
@@ -36,20 +36,37 @@ def _make_ledger(path: Path) -> None:
 # --- an upgrade is a migration, and a copy of what was there before ------------------------------------------------
 
 
+def _make_campaign(path: Path) -> None:
+    campaign.migrate(campaign.place(str(path)))
+
+
+MAKE = {"store": database.migrate, "ledger": _make_ledger, "campaign": _make_campaign}
+MIGRATIONS = {
+    "store": database._MIGRATIONS,
+    "ledger": ledger._MIGRATIONS,
+    "campaign": campaign._MIGRATIONS,
+}
+
+
 def _migrate(kind: str, path: Path) -> None:
-    database.migrate(path) if kind == "store" else _make_ledger(path)
+    MAKE[kind](path)
 
 
 def _migrations(kind: str) -> Migrations:
-    return database._MIGRATIONS if kind == "store" else ledger._MIGRATIONS
+    return MIGRATIONS[kind]
 
 
-RELEASED = sorted((kind, revision) for kind in ("store", "ledger") for revision in _migrations(kind).known())
+RELEASED = sorted((kind, revision) for kind in MAKE for revision in _migrations(kind).known())
 A_ROW = {
     "store": "INSERT INTO alias (address, target) VALUES ('a@hoge.example', 'b@hoge.example')",
     "ledger": "INSERT INTO checkpoint (source, position) VALUES ('the log', '42')",
+    "campaign": "INSERT INTO forgotten (digest, since) VALUES ('somebody', 42.0)",
 }
-ASK = {"store": "SELECT target FROM alias", "ledger": "SELECT position FROM checkpoint"}
+ASK = {
+    "store": "SELECT target FROM alias",
+    "ledger": "SELECT position FROM checkpoint",
+    "campaign": "SELECT digest FROM forgotten",
+}
 
 
 def _at(kind: str, revision: str, path: Path) -> None:
@@ -85,6 +102,16 @@ def test_every_schema_that_was_ever_released_is_brought_forward_with_what_is_in_
         assert [copy.name for copy in copies] == [f"db.sqlite3.schema-{revision}"]
         assert _row(kind, copies[0]) == before
         assert copies[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_is_copied_whatever_number_the_schema_of_another_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "db.sqlite3"
+    _at("campaign", "0002", path)
+    monkeypatch.setattr(ledger, "wanted_revision", lambda: "0002")  # as it once was
+    _migrate("campaign", path)
+    assert list(tmp_path.glob("db.sqlite3.schema-0002"))
 
 
 def test_without_a_copy_nothing_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
