@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from todoku.campaign import returned, tokens
@@ -53,12 +52,9 @@ TimeoutStopSec=90
 KillMode=mixed
 UMask=0077
 MemoryMax=1G
-# Gives its rights up itself.
-User=root
 ReadWritePaths={folders}
-ProtectHome={home}
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH
-AmbientCapabilities=
+ProtectProc=invisible
+ProcSubset=pid
 {confined}
 
 [Install]
@@ -255,18 +251,13 @@ def _starter(
         return RenderedFile(f"/etc/supervisor/conf.d/{name}.conf", section)
     if facts.service_manager != "systemd":
         return None
-    needed = (
-        own_services.PACKAGE.resolve(),
-        Path(sys.prefix),
-        Path(sys.executable).resolve(),
-        program.config,
-    )
-    below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
+    confined = own_services.without_rights(USER, USER, program.config, code_is_open=False)
+    # Before it gives its rights up it reads what is another user's: the key of the links, the gate's counters.
+    before, after = "CAP_SETUID CAP_SETGID", "CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH"
     unit = _UNIT.format(
         description=description,
         command=own_services.unit_command(command),
         folders=" ".join(folders),
-        home="read-only" if below_home else "yes",
-        confined=own_services.CONFINED,
+        confined=confined.replace(before, after),
     )
     return RenderedFile(f"/etc/systemd/system/{name}.service", unit)

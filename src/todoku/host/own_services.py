@@ -39,9 +39,13 @@ ProtectKernelTunables=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM"""
+# For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
+RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"
 
 
-def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, more: str = "") -> str:
+def without_rights(
+    user: str, group: str, config: Path, *, code_is_open: bool, more: str = "", confined: str = CONFINED
+) -> str:
     """The lines of a unit for a service that is `user` and can do nothing else; `more` goes with its identity."""
     needed = (PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
@@ -56,7 +60,7 @@ def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, m
         "AmbientCapabilities=",
         "MemoryDenyWriteExecute=yes",
         "RemoveIPC=yes",
-        CONFINED,
+        confined,
         f"SystemCallFilter=~@resources{' @privileged' if code_is_open else ''}",
     ]
     return "\n".join(line for line in lines if line)
