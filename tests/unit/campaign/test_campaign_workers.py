@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from campaign_place import Clock, agree, settings
 from sink import Sink
+from sqlalchemy import select
 
 from postgresql_server import Server as PostgreSQL
 from postgresql_server import start_postgresql
@@ -33,7 +34,9 @@ from todoku.campaign.shared_pace import SharedPace
 from todoku.campaign.template import Source
 from todoku.gate.limits import Limits
 from todoku.gate.spent import used
+from todoku.store import StoreError
 from todoku.store import campaign as store
+from todoku.store import campaign_schema as schema
 
 PLAN = {"per_minute": 18_000, "per_day": 50_000, "per_month": 1_500_000}
 CONNECTIONS = 5  # of the settings
@@ -397,3 +400,16 @@ def test_what_a_dead_worker_left_of_a_cancelled_campaign_is_cancelled_when_its_l
         assert states(shared).leased == leased
     assert (states(shared).sent, states(shared).cancelled) == (1, 4)
     assert states(shared).left == 0
+
+
+def test_who_holds_the_pace_and_does_not_go_on_is_given_up_by_the_server(
+    database: str, shared: Opened, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, _ = paced(shared, tmp_path, "one")
+    quick = store.GIVE_UP_WHO_IS_CUT_OFF.replace("'15s'", "'500ms'")
+    monkeypatch.setattr(store, "GIVE_UP_WHO_IS_CUT_OFF", quick)
+    engine = store.open(store.place(database))
+    with pytest.raises(StoreError, match="campaign database"), store.write(engine) as connection:
+        connection.execute(select(schema.shared_pace).with_for_update())
+        assert pace.allow(1, clock.now).count == 1
+    engine.dispose()
