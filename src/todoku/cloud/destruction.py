@@ -10,6 +10,7 @@ from todoku.cloud.client import Cloud
 from todoku.cloud.dkim import delete_key
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.logs import GROUP
+from todoku.cloud.network import left_open
 from todoku.cloud.return_path import delete_path
 from todoku.cloud.senders import delete_sender, domain_of
 from todoku.cloud.smtp_credential import delete_credential, description_of
@@ -53,6 +54,8 @@ def made(settings: Settings, client: Cloud, in_use: str | None = None) -> Made:
         _domain(domain, client, things, kept)
     if cloud.manage_iam:
         _people(settings, cloud, client, in_use, things, kept)
+    if cloud.instance is not None:
+        kept += _ports(cloud.instance, client)
     return Made(tuple(things), tuple(kept))
 
 
@@ -111,6 +114,16 @@ def _delete_log_group(group: LogGroup, client: Cloud) -> None:
     client.delete(
         "log-group", lambda: client.api.delete_log_group(group), lambda: client.log_group(group.name)
     )
+
+
+def _ports(instance: str, client: Cloud) -> list[str]:
+    try:
+        return left_open(client.guards(instance))
+    except CloudError as error:
+        if error.trouble is Trouble.DENIED:
+            return []  # where we may not look, we have added nothing
+        # An instance that is gone must not keep the rest from going.
+        return [f"a rule that lets port 25 in, if there is one: {error}"]
 
 
 def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[str]) -> None:
