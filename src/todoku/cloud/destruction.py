@@ -132,6 +132,7 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
     for path in client.return_paths(domain):
         if path.ours:
             things.append(Thing(f"return path {path.name}", partial(delete_path, domain, path, client)))
+            kept.append(_left_in_the_dns(path.record_name, "return path"))
         else:
             foreign = True
             kept.append(f"return path {path.name}: not made by Todoku")
@@ -139,6 +140,7 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
         what = f"DKIM key {key.selector} of {domain.name}"
         if key.ours:
             things.append(Thing(what, partial(delete_key, domain, key, client)))
+            kept.append(_left_in_the_dns(key.record_name, "DKIM key"))
         else:
             foreign = True
             kept.append(f"{what}: not made by Todoku")
@@ -147,6 +149,13 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
     else:
         reason = "something in it was not made by Todoku" if domain.ours else "not made by Todoku"
         kept.append(f"email domain {domain.name}: {reason}")
+
+
+def _left_in_the_dns(name: str, of: str) -> str:
+    # Mail that is under way is still verified with it, and bounces still come back.
+    return (
+        f"DNS record {name}: of no use a day after its {of} is gone; remove it where the zone is edited then"
+    )
 
 
 def _delete_domain(domain: EmailDomain, client: Cloud) -> None:
