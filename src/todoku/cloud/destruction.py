@@ -10,6 +10,7 @@ from todoku.cloud.client import Cloud
 from todoku.cloud.dkim import delete_key
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.logs import GROUP
+from todoku.cloud.network import left_open
 from todoku.cloud.return_path import delete_path
 from todoku.cloud.senders import delete_sender, domain_of
 from todoku.cloud.smtp_credential import delete_credential, description_of
@@ -53,6 +54,8 @@ def made(settings: Settings, client: Cloud, in_use: str | None = None) -> Made:
         _domain(domain, client, things, kept)
     if cloud.manage_iam:
         _people(settings, cloud, client, in_use, things, kept)
+    if cloud.instance is not None:
+        kept += _ports(cloud.instance, client)
     return Made(tuple(things), tuple(kept))
 
 
@@ -113,12 +116,23 @@ def _delete_log_group(group: LogGroup, client: Cloud) -> None:
     )
 
 
+def _ports(instance: str, client: Cloud) -> list[str]:
+    try:
+        return left_open(client.guards(instance))
+    except CloudError as error:
+        if error.trouble is Trouble.DENIED:
+            return []  # where we may not look, we have added nothing
+        # An instance that is gone must not keep the rest from going.
+        return [f"a rule that lets port 25 in, if there is one: {error}"]
+
+
 def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[str]) -> None:
     """Its return paths, its keys, itself: unless something in it was not made by Todoku."""
     foreign = any(not sender.ours and domain_of(sender.address) == domain.name for sender in client.senders())
     for path in client.return_paths(domain):
         if path.ours:
             things.append(Thing(f"return path {path.name}", partial(delete_path, domain, path, client)))
+            kept.append(_left_in_the_dns(path.record_name, "return path"))
         else:
             foreign = True
             kept.append(f"return path {path.name}: not made by Todoku")
@@ -126,6 +140,7 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
         what = f"DKIM key {key.selector} of {domain.name}"
         if key.ours:
             things.append(Thing(what, partial(delete_key, domain, key, client)))
+            kept.append(_left_in_the_dns(key.record_name, "DKIM key"))
         else:
             foreign = True
             kept.append(f"{what}: not made by Todoku")
@@ -134,6 +149,13 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
     else:
         reason = "something in it was not made by Todoku" if domain.ours else "not made by Todoku"
         kept.append(f"email domain {domain.name}: {reason}")
+
+
+def _left_in_the_dns(name: str, of: str) -> str:
+    # Mail that is under way is still verified with it, and bounces still come back.
+    return (
+        f"DNS record {name}: of no use a day after its {of} is gone; remove it where the zone is edited then"
+    )
 
 
 def _delete_domain(domain: EmailDomain, client: Cloud) -> None:

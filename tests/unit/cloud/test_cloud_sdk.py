@@ -132,6 +132,11 @@ def test_destroy_takes_away_what_was_made_and_nothing_else(organisation):
 
     found = destruction.made(organisation.settings, organisation.client())
     deleted = []
+    published = [kept.split()[2] for kept in found.kept if kept.startswith("DNS record ")]
+    assert [name.partition(".")[2] for name in published] == [
+        "rp.hoge.example:",
+        "_domainkey.hoge.example:",
+    ]
     assert destruction.destroy(found, deleted.append) == ()
 
     client = organisation.client()
