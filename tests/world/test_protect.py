@@ -39,6 +39,10 @@ recipients = "{dave}"
 [[protect.rules]]
 mode = "refuse"
 recipients = "never@{outside}"
+
+[[protect.rules]]
+mode = "link"
+recipients = "linked@{outside}"
 """
 PDF = bytes(range(256)) * 400
 
@@ -119,6 +123,32 @@ def test_one_message_for_inside_protected_and_passed(protects: None, world: Worl
     assert set(unpacked(to_dave, password(world, "three ways"))) == {"見積書.pdf"}
     (original,) = world.read(world.bob, "three ways").iter_attachments()
     assert original.get_content() == PDF
+
+
+def test_every_mode_in_one_message(protects: None, world: World) -> None:
+    to = [world.bob.address, world.carol, world.dave, f"linked@{world.dave.rpartition('@')[2]}"]
+    sent = send(world, to, "four ways")
+    zipped = world.wait_for("four ways")
+    assert unpacked(zipped, password(world, "four ways")) == {"見積書.pdf": PDF}
+
+    def both() -> list[Arrived] | None:
+        found = copies(world, "four ways", world.outside_inbox)
+        return found if len(found) == 2 else None
+
+    outside = wait(both, "both copies for those outside")
+    passed, linked = sorted(outside, key=lambda each: len(each.raw), reverse=True)
+    (original,) = passed.message.iter_attachments()
+    assert original.get_content() == PDF
+    assert Browser(world).ask("GET", link_in(linked.message)).status == 200
+    for each in (zipped, passed, linked):
+        assert each.judged["dmarc"]["result"] == "pass", each.judged
+        assert (each.message["Message-ID"], each.message["References"]) == (
+            sent["Message-ID"],
+            sent["References"],
+        )
+        assert each.message["X-Todoku-Protected"] is None
+    (inside,) = world.read(world.bob, "four ways").iter_attachments()
+    assert inside.get_content() == PDF
 
 
 def test_who_gets_the_original_and_who_nothing(protects: None, world: World) -> None:

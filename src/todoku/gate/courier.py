@@ -11,6 +11,7 @@ queue ID in it was ever in Postfix' queue (`asked`). Until that is known the cop
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -22,8 +23,9 @@ from email.utils import formatdate, make_msgid
 from functools import cache
 from pathlib import Path
 
-from todoku.gate import asked, protected, srs
+from todoku.gate import asked, protected, released, srs
 from todoku.gate.reinjection import NotTaken, hand_over_file
+from todoku.protect.held import Quarantine
 from todoku.protect.spool import REMEMBERED, Copy, Job, Spool
 
 SPOOL = Path("/var/lib/todoku/gate/protect")
@@ -182,12 +184,15 @@ def soon(job: Job) -> None:
 
 
 async def keep_looking() -> None:
-    """For the life of a worker. Where nothing has ever been protected it looks at one folder and no more."""
+    """For the life of a worker. Where nothing has ever been protected or held it looks for two folders and no more."""
     courier, thread = _courier(os.getpid())
+    quarantine = Quarantine()
+    held = functools.partial(released.settle, quarantine, asked.Agent())
     while True:
-        if (SPOOL / "outgoing").exists():
-            try:
-                await asyncio.get_running_loop().run_in_executor(thread, courier.look)
-            except Exception:
-                log.exception("the protected copies cannot be looked at now")
+        for folder, look in ((SPOOL / "outgoing", courier.look), (quarantine.messages, held)):
+            if folder.exists():
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, look)
+                except Exception:
+                    log.exception("what waits in %s cannot be looked at now", folder)
         await asyncio.sleep(LOOK_EVERY)
