@@ -169,9 +169,9 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
             recorder.record(records)
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
+    reload, surely = _reload(files)
+    door = way_out.WayOut(recorder.left, settings.relay.plan, reload, options.way_out, surely=surely)
     if options.way_out.is_dir():
-        reload, surely = _reload(files)
-        door = way_out.WayOut(recorder.left, settings.relay.plan, reload, options.way_out, surely=surely)
         tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
     asked = answers.Answers(engine, options.exchange, agent.all_read)
@@ -184,6 +184,7 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         agent.health,
         lambda: dict(recorder.replies),
         lambda: [each.name for each in look_around.found],
+        door.in_all,
     )
     served = _serve(settings, figures)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -117,6 +117,10 @@ class WayOut:
             leaving.say(left, self.folder)
             self._told = left
 
+    def in_all(self) -> Left:
+        """What has left, bulk mail included; asked by another thread. Raises `StoreError`."""
+        return self.left().plus(self._sent_in_bulk)
+
     def _keep_to(self, left: Left, now: float) -> None:
         wanted, known = judge(left.plus(self._in_bulk(now)), self.plan, now), said(self.folder)
         if not _same(wanted, known) or (self.folder / _UNTOLD).exists():
