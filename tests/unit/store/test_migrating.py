@@ -44,7 +44,7 @@ MAKE = {"store": database.migrate, "ledger": _make_ledger, "campaign": _make_cam
 MIGRATIONS = {
     "store": database._MIGRATIONS,
     "ledger": ledger.Place().migrations,
-    "campaign": campaign._MIGRATIONS,
+    "campaign": campaign.place().migrations,
 }
 
 
