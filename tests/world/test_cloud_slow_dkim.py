@@ -86,14 +86,17 @@ def test_apply_wait_goes_on_until_oracle_is_done(world: World, emptied: Tenancy)
         ["todoku", "apply", "--yes", "--wait", "--json"], stdout=subprocess.PIPE, text=True
     )
     lines: list[str] = []
+
+    def is_waiting() -> bool:
+        told = [json.loads(line) for line in tuple(lines)]
+        return ("waits", f"dkim-active:{world.domain}") in {
+            (each.get("event"), each.get("id")) for each in told
+        }
+
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
     reader.start()
     try:
-        wait(
-            lambda: any(f'"dkim-active:{world.domain}"' in x and '"waits"' in x for x in lines),
-            "waiting",
-            180,
-        )
+        wait(is_waiting, "waiting", 180)
         assert process.poll() is None
         world.relay(dkim_activation_s=0.5, return_path_activation_s=0.5)
         assert process.wait(300) == 0

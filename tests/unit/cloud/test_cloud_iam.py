@@ -9,6 +9,7 @@ from cloud_fake import COMPARTMENT, TENANCY, cloud
 from cloud_tenancy import Tenancy
 
 from todoku.cloud import destruction
+from todoku.cloud.logs import CATEGORIES
 from todoku.cloud.values import (
     Policy,
     SmtpCredential,
@@ -34,6 +35,26 @@ def test_without_the_right_to_make_policies_the_statement_is_told_and_all_else_g
     assert SENDING in reason and "administrator" in reason
     assert "Allow group YOUR-GROUP to manage" in reason  # what would let Todoku do it
     assert tenancy.keeper.kept is not None
+
+
+@pytest.mark.parametrize("denied", [{"policies"}, {"create_policy"}, {"log_groups"}])
+def test_nobody_waits_for_hours_for_what_only_a_person_can_give(tenancy, denied):
+    # `todoku apply --wait` went on for its two hours, although all that can be done was done.
+    tenancy.api.dkim_seen = tenancy.api.path_seen = True
+    tenancy.apply()
+    tenancy.apply()
+    tenancy.api.all_policies.clear()
+    tenancy.api.denied = denied
+
+    outcome = tenancy.apply()
+
+    assert not outcome.failed and outcome.waits
+    assert all(one.for_person for one in outcome.waits), outcome.waits
+    waits = {one.id: one.reason for one in outcome.waits}
+    if denied == {"log_groups"}:
+        assert set(waits) == {"log-group:todoku", *(f"log:hoge.example:{each}" for each in CATEGORIES)}
+    else:
+        assert SENDING in waits["iam-policy:todoku-senders"]
 
 
 @pytest.mark.parametrize(

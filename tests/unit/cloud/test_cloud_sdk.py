@@ -142,6 +142,9 @@ def test_destroy_takes_away_what_was_made_and_nothing_else(organisation):
     client = organisation.client()
     assert [sender.address for sender in client.senders()] == ["someone@other.example"]
     assert client.wait("email-domain", lambda: not client.email_domains(), 5, 0.1)
+    # A log group has no state DELETED: once it is gone it is not listed, and the next apply makes another.
+    organisation.side.switch(advance_s=60)
+    assert organisation.client().log_groups() == []
     assert client.user("todoku-relay") is None and client.group("todoku-senders") is None
     assert client.policies(organisation.side.config.compartment) == []
     assert destruction.made(organisation.settings, organisation.client()).things == ()
