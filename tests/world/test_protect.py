@@ -127,9 +127,10 @@ def test_one_message_for_inside_protected_and_passed(protects: None, world: Worl
 
 def test_every_mode_in_one_message(protects: None, world: World) -> None:
     to = [world.bob.address, world.carol, world.dave, f"linked@{world.dave.rpartition('@')[2]}"]
-    sent = send(world, to, "four ways")
+    sent = written(world, to, "four ways", text="Hello\n")
+    assert submit(world, sent, to).code == 250
     zipped = world.wait_for("four ways")
-    assert unpacked(zipped, password(world, "four ways")) == {"見積書.pdf": PDF}
+    assert unpacked(zipped, password(world, "Password of the ZIP: four ways")) == {"見積書.pdf": PDF}
 
     def both() -> list[Arrived] | None:
         found = copies(world, "four ways", world.outside_inbox)

@@ -102,6 +102,7 @@ def accepted(world: World, message: object) -> bool:
         return False
 
 
+@pytest.mark.timeout(900)
 def test_kill_9_of_the_gate_and_postfix_at_every_step_loses_and_doubles_no_copy(
     protects: None, world: World
 ) -> None:
