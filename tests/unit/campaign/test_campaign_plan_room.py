@@ -170,10 +170,10 @@ def test_the_pace_of_a_campaign_keeps_to_it(tmp_path: Path) -> None:
     host = Host(tmp_path, TRIAL)
     assert host.settings.campaign is not None
     paced = Pace(host.settings.campaign, host.bulk)
-    host.left = Left().with_more([(START - 30, 7)])
+    host.left = Left().with_more([(START - 30, 6)])
     host.door()
     allowed = paced.allow(100, START)
-    assert allowed.count == 1  # of 8 a minute
+    assert allowed.count == 1  # of 8 a minute: another may have left that nobody has heard of yet
     paced.give_back(1, START)
     assert paced.allow(100, START).count == 1
 
