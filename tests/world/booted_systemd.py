@@ -381,17 +381,17 @@ def test_the_way_out_is_shut_and_opened_by_who_may_write_one_table_only(server: 
     before = reloads()
     shut = f"echo 'outside day 200 2099-01-01 00:00:00' >{table}.new && mv {table}.new {table}"
     machine.run("runuser", "-u", "todoku-agent", "--", "sh", "-c", shut)
-    wait(lambda: reloads() > before, "Postfix to be told")
+    wait(lambda: reloads() > before, "Postfix to be told", 60)
 
     def waits() -> bool:
         return "plan of the day is used up" in machine.run("postqueue", "-j").stdout
 
     _from_the_office(server, "waits for the plan")
-    wait(waits, "the message to wait")
+    wait(waits, "the message to wait", 60)
     machine.run("systemctl", "start", "todoku-agent")  # which knows better
     server.wait_for("waits for the plan", 60)
     assert machine.read(table) == ""
-    assert not waits()
+    wait(lambda: not waits(), "the queue to be empty", 60)
     listed = machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout
     assert "todoku-way-out" not in listed
 

@@ -155,8 +155,12 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     wait(lambda: not numbers(name)["ready"] + numbers(name)["leased"], "all to be tried", seconds)
     assert numbers(name)["deferred"] + numbers(name)["sent"] + numbers(name)["suppressed"] == count
     # What left here and through the queue is one count of the relay's plan; each answer of the relay's is one of it.
-    wait(lambda: in_one_count()[0] > counted[0], "the personal message in the count")
-    wait(lambda: in_one_count()[1] - counted[1] == count, "what was granted and not needed to be given back")
+    wait(lambda: in_one_count()[0] > counted[0], "the personal message in the count", 60)
+    wait(
+        lambda: in_one_count()[1] - counted[1] == count,
+        "what was granted and not needed to be given back",
+        60,
+    )
     the_deferred_are_due()
     assert finished(name, seconds) == {"sent": count - len(suppressed), "suppressed": len(suppressed)}
     query = (

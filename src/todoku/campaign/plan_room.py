@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from todoku.gate.spent import FILE, NAMES
 from todoku.settings import Settings
 
 log = logging.getLogger("todoku.campaign")
+
+_UNHEARD = 2.0  # seconds until the agent has read and said what leaves the queue
 
 
 class PlanRoom(limits.Limits):
@@ -41,6 +44,7 @@ class PlanRoom(limits.Limits):
         super().__init__(settings, path)
         self._queue, self._bulk = queue, bulk
         plan, share = settings.relay.plan, settings.gate.reserved_share
+        self._per_minute = plan.per_minute
         self._windows = [
             (MINUTE, plan.per_minute - plan.per_minute * share // 100),
             *(
@@ -58,8 +62,8 @@ class PlanRoom(limits.Limits):
         count = 0
         try:
             with self._locked():
-                ours = self._read(self._bulk, now)
-                room = self._room(ours.plus(self._read(self._queue, now)), now)
+                ours, queue = self._read(self._bulk, now), self._read(self._queue, now)
+                room = self._room(ours.plus(_leaving_now(queue, self._per_minute, now)), now)
                 count = min(granted.count, room.count)
                 if count:
                     leaving.say(ours.with_more([(now, count)]), self._bulk)
@@ -101,3 +105,10 @@ class PlanRoom(limits.Limits):
             yield
         finally:
             os.close(number)
+
+
+def _leaving_now(queue: Left, per_minute: int, now: float) -> Left:
+    """What has left the queue; while it is leaving, with what has left since the agent said so."""
+    if not queue.used(MINUTE, now):
+        return queue
+    return queue.with_more([(now, math.ceil(per_minute * _UNHEARD / 60))])

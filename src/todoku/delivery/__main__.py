@@ -170,7 +170,14 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
     reload, surely = _reload(files)
-    door = way_out.WayOut(recorder.left, settings.relay.plan, reload, options.way_out, surely=surely)
+    door = way_out.WayOut(
+        recorder.left,
+        settings.relay.plan,
+        reload,
+        options.way_out,
+        told=options.health.parent,
+        surely=surely,
+    )
     if options.way_out.is_dir():
         tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)

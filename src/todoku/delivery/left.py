@@ -20,7 +20,7 @@ from pathlib import Path
 
 from todoku.settings.outside import RelayPlan
 
-FOLDER = Path("/var/lib/todoku/way-out")  # the agent's
+FOLDER = Path("/var/lib/todoku/ledger")  # the agent's; its group may read what is in it
 BULK = Path("/var/lib/todoku/bulk-left")  # the sender of bulk mail's; the agent may read it
 FILE = "left"  # in each of them
 MINUTE, DAY, MONTH = 60, 24 * 3600, 31 * 24 * 3600

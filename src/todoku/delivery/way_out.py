@@ -32,7 +32,7 @@ from todoku.store import StoreError
 
 log = logging.getLogger("todoku.agent")
 
-FOLDER = leaving.FOLDER
+FOLDER = Path("/var/lib/todoku/way-out")
 TABLE = "table"  # in the folder
 _UNTOLD = "untold"  # beside it: Postfix may not have read the table yet
 _OUTSIDE = "outside"  # the key: whoever is not of our domains
@@ -96,12 +96,13 @@ class WayOut:
     reload: Callable[[], None]
     folder: Path = FOLDER
     bulk: Path = leaving.BULK
+    told: Path = leaving.FOLDER  # not `folder`, which systemd watches
     clock: Callable[[], float] = time.time
     try_again: Callable[[], None] = flush
     surely: bool = True
     _once_more: float | None = field(default=None, init=False)
     _opened: float | None = field(default=None, init=False)
-    _told: Left | None = field(default=None, init=False)
+    _known: Left | None = field(default=None, init=False)
     _sent_in_bulk: Left = field(default_factory=Left, init=False)
     _nonsense: str = field(default="", init=False)
 
@@ -113,9 +114,9 @@ class WayOut:
             open_when_due(self.reload, self.folder, now)
             raise
         self._keep_to(left, now)
-        if left != self._told:
-            leaving.say(left, self.folder)
-            self._told = left
+        if left != self._known:
+            leaving.say(left, self.told)
+            self._known = left
 
     def in_all(self) -> Left:
         """What has left, bulk mail included; asked by another thread. Raises `StoreError`."""

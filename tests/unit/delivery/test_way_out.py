@@ -128,13 +128,21 @@ class Outside:
         self.folder, self.now, self.left = folder, T, Left()
         self.reloads = self.tries = 0
         self.fails = self.ledger_is_away = False
-        self.bulk = folder / "bulk"
+        self.bulk, self.told = folder / "bulk", folder / "told"
         self.bulk.mkdir()
+        self.told.mkdir()
         self.look = self.agent()
 
     def agent(self) -> Callable[[], None]:
         return WayOut(
-            self.what_left, PLAN, self.reload, self.folder, self.bulk, lambda: self.now, self.try_again
+            self.what_left,
+            PLAN,
+            self.reload,
+            self.folder,
+            self.bulk,
+            self.told,
+            lambda: self.now,
+            self.try_again,
         ).__call__
 
     def what_left(self) -> Left:
@@ -188,6 +196,7 @@ def test_where_a_change_may_be_missed_it_is_made_once_more_before_what_waits_is_
         outside.reload,
         outside.folder,
         outside.bulk,
+        outside.told,
         lambda: outside.now,
         outside.try_again,
         surely=False,
@@ -225,14 +234,14 @@ def test_what_bulk_mail_sends_past_the_queue_counts_and_what_left_the_queue_is_s
     leaving.say(Left().with_more([(T, 45)]), outside.bulk)
     outside.look()
     assert outside.table == ""
-    assert leaving.read(outside.folder, T) == outside.left
+    assert leaving.read(outside.told, T) == outside.left
     leaving.say(Left().with_more([(T, 46)]), outside.bulk)
     outside.look()
     assert outside.table.startswith("outside day 100 ")
     outside.left = Left()  # a day later, say
     outside.look()
     assert outside.table == ""
-    assert leaving.read(outside.folder, T) == Left()
+    assert leaving.read(outside.told, T) == Left()
 
 
 def test_what_cannot_be_understood_is_told_once_and_what_was_known_stays(
