@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*CHECKOUT.glob("README*.md"), *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("docs/ja/*.md")])
 BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNS = re.compile(r"^<!-- runs in the world -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-JAPANESE = ("concepts", "first-hour", "moving", "troubleshooting", "uninstalling")
+JAPANESE = ("commands", "concepts", "first-hour", "moving", "settings", "troubleshooting", "uninstalling")
 
 
 def lines(text: str) -> Iterator[str]:
@@ -99,3 +99,5 @@ def test_the_page_of_the_commands_is_what_the_commands_say() -> None:
     module = module_from_spec(spec)
     loader.exec_module(module)
     assert (CHECKOUT / "docs/commands.md").read_text() == module.commands_page(), "run script/docs"
+    japanese = module.commands_page(module.japanese())
+    assert (CHECKOUT / "docs/ja/commands.md").read_text() == japanese, "run script/docs"
