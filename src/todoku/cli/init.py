@@ -38,7 +38,7 @@ def init(
     A file that is there is never overwritten. Tells what will hurt on this machine, and the next step.
     """
     from todoku.cli import init_answers
-    from todoku.host import instance, outlook
+    from todoku.host import facts, instance, outlook
     from todoku.host.client import Host
 
     context: Context = ctx.obj
@@ -63,7 +63,7 @@ def init(
     addresses = [ip_address(address) for address in known.addresses]
     findings = [*outlook.of_the_machine(host, addresses), *_of_the_network(known)]
     by_hand = list(init_answers.still_by_hand(known))
-    _tell(context.config, known, findings, by_hand, as_json=as_json)
+    _tell(context.config, known, facts.system(host)[0], findings, by_hand, as_json=as_json)
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _of_the_network(known: Answers) -> Iterator[Finding]:
 
 
 def _tell(
-    config: Path, known: Answers, findings: list[Finding], by_hand: list[str], *, as_json: bool
+    config: Path, known: Answers, system: str, findings: list[Finding], by_hand: list[str], *, as_json: bool
 ) -> None:
     following = "todoku settings check && todoku plan"
     if as_json:
@@ -169,6 +169,7 @@ def _tell(
             for each in findings
         ]
         found = {
+            "system": system,
             "addresses": known.addresses,
             "compartment": known.compartment,
             "instance": known.on_instance,
@@ -177,7 +178,10 @@ def _tell(
         print_json(answer | {"next": following})
         return
     say(f"\nWritten: {config}")
+    say(f"Found: {system}")
     say(f"Found: the public address {', '.join(known.addresses)}")
+    if not any(each.rule == "port.taken" for each in findings):
+        say("Found: ports 25, 465, 587 and 993 are free, or Postfix and Dovecot have them")
     if known.on_instance:
         say(f"Found: this is an instance of Oracle's cloud, in the compartment {known.compartment}")
     for each in findings:

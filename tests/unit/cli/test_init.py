@@ -148,5 +148,10 @@ def test_the_clock_is_compared_with_a_date_of_http() -> None:
     assert offset("yesterday", now) == 0
 
 
+def test_five_questions_at_most_and_each_says_what_it_is_for() -> None:
+    assert len(init_answers.QUESTIONS) <= 5
+    assert all(question.why.endswith(".") and question.ask for question in init_answers.QUESTIONS)
+
+
 def test_a_machine_that_is_no_instance_is_none() -> None:
     assert ask("127.0.0.1", 1) is None
