@@ -113,13 +113,15 @@ def _proposal(key: str, given: dict[str, Any], here: Instance | None, host: Host
 def _with_addresses(known: Answers, host: Host, *, as_json: bool) -> Answers:
     from dataclasses import replace
 
+    from todoku.cli import init_answers
     from todoku.host import outlook
 
     found = outlook.public_addresses(host, known.hostname)
     if not found:
         refuse(
             f"no public address was found: this machine has only private ones, and {known.hostname} has none in "
-            'the DNS. Enter its A record, or use --answers with addresses = ["203.0.113.10"]',
+            "the DNS. Enter its A record and begin again, or put this, with the right address, into a file, and use "
+            f"--answers FILE:\n\n{init_answers.as_file(known)}",
             FAILED,
             as_json=as_json,
         )

@@ -45,6 +45,11 @@ def test_the_answers_stand_in_the_settings() -> None:
     assert made.cloud is None
 
 
+def test_what_was_answered_is_not_lost_where_no_address_can_be_found_out() -> None:
+    told = init_answers.as_file(complete(read(FIVE.replace("manual", f"oci {OCID}")), None))
+    assert complete(read(told), None) == complete(read(FIVE.replace("manual", f"oci {OCID}")), None)
+
+
 def test_an_instance_says_who_it_is_by_itself() -> None:
     itself = OCID.replace("compartment", "instance")
     made = settings(FIVE.replace("manual", "oci"), Instance("ap-tokyo-1", OCID, itself))
