@@ -1,5 +1,6 @@
 # Complaint: "In the rehearsal it works under supervisord; on my machine there is systemd, and I reboot." So a fresh
-# Debian is booted in the rehearsal's world, in the place of our server, and the README is followed in it word for word.
+# Debian is booted in the rehearsal's world, in the place of our server, and the README is followed in it word for word,
+# and with it "first-hour.md".
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import documented
 import pytest
 from conftest import OFFICE, Account, World, wait
 from cryptography import x509
@@ -259,6 +260,14 @@ with smtplib.SMTP(host, 587, timeout=30) as smtp:
     smtp.login(login, password)
     smtp.sendmail(login, [to], f"From: {login}\\r\\nTo: {to}\\r\\nSubject: {subject}\\r\\n\\r\\nhello\\r\\n")
 """
+
+
+def test_the_first_hour_goes_on_where_the_readme_ends(server: Server) -> None:
+    done = set(os.environ["README"].splitlines())
+    left = [line for line in documented.block("first-hour.md", "todoku init") if line not in done]
+    assert left == ["todoku account setup alice@hoge.example", "todoku status"]
+    for line in left:
+        assert server.machine.run("sh", "-c", line).stdout
 
 
 def test_nothing_is_left_to_do_and_mail_flows(server: Server) -> None:
