@@ -12,6 +12,12 @@ from todoku.check.providers import Judgement
 from todoku.check.rules import PROVIDERS
 
 _WIDTH = 118  # characters
+_OF_THIS_HOST = (
+    "host",
+    "cloud",
+    "relay",
+    "submission",
+)  # what each is about says little where it is in order
 _INDENT = " " * 8
 
 
@@ -129,7 +135,7 @@ def _subjects(findings: Sequence[Finding]) -> Iterator[str]:
         subjects.setdefault(each.rule.partition(".")[0], []).append(each)
     for subject, of_it in subjects.items():
         rules = ", ".join(dict.fromkeys(each.rule.partition(".")[2] for each in of_it))
-        about = _joined(of_it)
+        about = "" if subject in _OF_THIS_HOST else _joined(of_it)
         yield from _wrapped(f"{'PASS':8}{subject}{f' ({about})' if about else ''}: {rules}")
 
 
