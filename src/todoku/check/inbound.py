@@ -79,5 +79,8 @@ def _answers(addresses: Sequence[str], world: Door) -> dict[str, Reply]:
 
 def _advice(answer: Reply) -> str:
     if answer.code // 100 == 4:
-        return "Senders try again for some days: see with `todoku status` which service is down, and look into the log"
+        return (
+            "Senders try again for some days. See `todoku status` and the mail log for what is amiss: a service, the "
+            "resolver, the disk"
+        )
     return "Run `todoku apply`, which makes postmaster@ and abuse@; make any other address with `todoku alias add`"
