@@ -96,19 +96,18 @@ def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 
 def _names_itself(finding: Finding) -> bool:
-    return bool(finding.about) and finding.about in finding.seen
+    """Whether it names its port in the words. Other things are parts of longer names there (_dmarc.hoge.example)."""
+    return finding.about.startswith("port ") and finding.about in finding.seen
 
 
 def _template(finding: Finding, text: str) -> str:
-    return text.replace(finding.about, "\0") if finding.about else text
+    return text.replace(finding.about, "\0") if _names_itself(finding) else text
 
 
 def _told(block: Sequence[Finding], followers: Sequence[Finding]) -> Iterator[str]:
     first, abouts = block[0], _joined(block)
     seen, advice = first.seen, first.advice
-    if all(_template(each, each.seen) == _template(first, first.seen) for each in block) and _names_itself(
-        first
-    ):
+    if _names_itself(first):
         seen, advice = (_template(first, text).replace("\0", abouts) for text in (seen, advice))
     yield from _wrapped(f"{first.verdict.value.upper():8}{_named(block)}: {seen}")
     if advice:

@@ -138,7 +138,7 @@ def smuggling(door: Door, recipient: str, name: str) -> Iterator[Finding]:
         for command in ("MAIL FROM:<>", f"RCPT TO:<{recipient}>", "DATA"):
             answer = dialogue.say(command)
             if not answer.good:
-                seen = f"not tried with {name}: {command} is answered by {answer}"
+                seen = f"not tried: {command} is answered by {answer}"
                 yield unknown("submission.smuggling", seen, _AGAIN, name)
                 return
         dialogue.send(b"Subject: Todoku looks whether this ends a message\r\n\r\ntext" + _ENDS[name])

@@ -135,6 +135,11 @@ def test_what_is_said_of_several_things_is_said_once() -> None:
 
 
 def test_different_things_are_not_mixed_up() -> None:
+    domains = [
+        failed("dmarc.record", "none", f"Publish one at _dmarc.{name}", name)
+        for name in (DOMAIN, "fuga.example")
+    ]
+    assert text(*domains).count("FAIL    dmarc.record") == 2
     told = text(failed("mx.host", "a has none", LOOK, "a"), failed("mx.host", "b has none", LOOK, "a"))
     assert told.count("FAIL") == 2
     told = text(warned("spf.all", "?all", LOOK, DOMAIN), failed("spf.all", "?all", LOOK, DOMAIN))
