@@ -52,9 +52,10 @@ def _follows(each: Finding, cause: Finding) -> bool:
         case "host.services":
             return _of_service(each, _PORTS.get(cause.about, ()))
         case "host.resolver":
-            return (
-                unknown and (subject in _BY_DNS or each.rule == "host.clock")
-            ) or each.rule == "relay.login"
+            # Postfix looks up who greets it, and puts everybody off when nobody answers.
+            at_25 = each.rule in ("submission.smuggling", "submission.relay")
+            asked = subject in _BY_DNS or each.rule == "host.clock" or at_25
+            return (unknown and asked) or each.rule in ("relay.login", "inbound.accepted")
         case "tls.offered":
             at_25 = cause.about == "port 25" and each.rule in ("inbound.accepted", "submission.smuggling")
             return unknown and subject in _AT_PORTS and (each.about == cause.about or at_25)

@@ -12,6 +12,13 @@ from todoku.check.providers import Judgement
 from todoku.check.rules import PROVIDERS
 
 _WIDTH = 118  # characters
+_OF_THIS_HOST = (
+    "host",
+    "cloud",
+    "relay",
+    "submission",
+)  # what each is about says little where it is in order
+_MOST_NAMED = 6  # rules
 _INDENT = " " * 8
 
 
@@ -79,30 +86,42 @@ def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
     """Those together of which the same is said but for what it is about; in the order of the first of each."""
     blocks: dict[tuple[object, ...], list[Finding]] = {}
     for each in findings:
-        # What is not known for one reason is not known for it whatever the rule.
-        rule = "" if each.verdict is Verdict.UNKNOWN and not _names_itself(each) else each.rule
-        blocks.setdefault(
-            (each.verdict, rule, _template(each, each.seen), _template(each, each.advice)), []
-        ).append(each)
+        if each.verdict is Verdict.UNKNOWN and not _names_itself(each):
+            # What is not known for one reason is not known for it whatever the rule.
+            same: tuple[object, ...] = (each.verdict, each.seen, each.advice)
+        else:
+            same = (each.verdict, each.rule, _template(each, each.seen), _template(each, each.advice))
+        blocks.setdefault(same, []).append(each)
     return list(blocks.values())
 
 
 def _names_itself(finding: Finding) -> bool:
-    return bool(finding.about) and finding.about in finding.seen
+    """Whether it names its port in the words. Other things are parts of longer names there (_dmarc.hoge.example)."""
+    return finding.about.startswith("port ") and finding.about in finding.seen
 
 
 def _template(finding: Finding, text: str) -> str:
-    return text.replace(finding.about, "\0") if finding.about else text
+    return text.replace(finding.about, "\0") if _names_itself(finding) else text
 
 
 def _told(block: Sequence[Finding], followers: Sequence[Finding]) -> Iterator[str]:
     first, abouts = block[0], _joined(block)
-    seen, advice = (_template(first, text).replace("\0", abouts) for text in (first.seen, first.advice))
+    seen, advice = first.seen, first.advice
+    if _names_itself(first):
+        seen, advice = (_template(first, text).replace("\0", abouts) for text in (seen, advice))
     yield from _wrapped(f"{first.verdict.value.upper():8}{_named(block)}: {seen}")
     if advice:
         yield from _wrapped(f"{_INDENT}-> {advice}", more="   ")
     if followers:
-        yield from _wrapped(f"{_INDENT}   Because of this also: {_named(followers)}", more="   ")
+        yield from _wrapped(f"{_INDENT}   Because of this also: {_shortly(followers)}", more="   ")
+
+
+def _shortly(findings: Sequence[Finding]) -> str:
+    """All of them by name, or by subject where they are too many to be read."""
+    if len({each.rule for each in findings}) <= _MOST_NAMED:
+        return _named(findings)
+    subjects = dict.fromkeys(each.rule.partition(".")[0] for each in findings)
+    return f"{len(findings)} more ({', '.join(subjects)})"
 
 
 def _named(findings: Sequence[Finding]) -> str:
@@ -129,7 +148,7 @@ def _subjects(findings: Sequence[Finding]) -> Iterator[str]:
         subjects.setdefault(each.rule.partition(".")[0], []).append(each)
     for subject, of_it in subjects.items():
         rules = ", ".join(dict.fromkeys(each.rule.partition(".")[2] for each in of_it))
-        about = _joined(of_it)
+        about = "" if subject in _OF_THIS_HOST else _joined(of_it)
         yield from _wrapped(f"{'PASS':8}{subject}{f' ({about})' if about else ''}: {rules}")
 
 

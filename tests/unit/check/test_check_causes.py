@@ -28,7 +28,12 @@ def text(*findings: Finding, brief: bool = False) -> str:
     [
         (
             failed("host.resolver", "it is dead", "Correct it"),
-            [not_known("spf.record"), not_known("host.clock", ""), failed("relay.login", "no host", LOOK, "r")],
+            [
+                not_known("spf.record"),
+                not_known("host.clock", ""),
+                not_known("submission.smuggling", "LF.LF"),
+                failed("relay.login", "no host", LOOK, "r"),
+            ],
         ),
         (
             failed("host.services", "postfix does not run", "Start it", "postfix"),
@@ -88,6 +93,21 @@ def test_the_root_counts_and_not_what_lies_between() -> None:
     assert consequences([gate, port, hidden]) == {port: gate, hidden: gate}
 
 
+def test_more_than_anybody_reads_is_named_by_its_subjects() -> None:
+    cause = failed("host.resolver", "dead", LOOK)
+    rules = (
+        "spf.record",
+        "mx.record",
+        "dkim.record",
+        "dmarc.record",
+        "dmarc.alignment",
+        "dns.exists",
+        "cloud.domain",
+    )
+    told = text(cause, *map(not_known, rules))
+    assert "Because of this also: 7 more (dns, mx, spf, dkim, dmarc, cloud)" in told
+
+
 def test_programs_are_told_the_cause_as_well() -> None:
     cause, follower = failed("host.resolver", "dead", LOOK), not_known("spf.record")
     told = json.loads(json.dumps(show.as_json([cause, follower], [], 1.0)))
@@ -103,14 +123,23 @@ def test_what_is_said_of_several_things_is_said_once() -> None:
         failed("tls.offered", "nobody listens at port 993", "Start it", "port 993"),
         not_known("cloud.senders", ""),
         not_known("cloud.domain"),
+        unknown("cloud.quota", "the API key is refused", "Is ap-tokyo-1 right?", "ap-tokyo-1"),
+        unknown("cloud.policies", "the API key is refused", "Is ap-tokyo-1 right?", "group"),
     ]
     told = text(*ports)
     assert "WARN    tls.certificate (ports 465, 587): self-signed\n" in told
     assert "FAIL    tls.offered (ports 465, 993): nobody listens at ports 465, 993\n" in told
     assert "UNKNOWN cloud.domain (hoge.example), cloud.senders: no answer\n" in told
+    assert "cloud.policies (group), cloud.quota (ap-tokyo-1): the API key is refused\n" in told
+    assert told.count("-> Is ap-tokyo-1 right?") == 1
 
 
 def test_different_things_are_not_mixed_up() -> None:
+    domains = [
+        failed("dmarc.record", "none", f"Publish one at _dmarc.{name}", name)
+        for name in (DOMAIN, "fuga.example")
+    ]
+    assert text(*domains).count("FAIL    dmarc.record") == 2
     told = text(failed("mx.host", "a has none", LOOK, "a"), failed("mx.host", "b has none", LOOK, "a"))
     assert told.count("FAIL") == 2
     told = text(warned("spf.all", "?all", LOOK, DOMAIN), failed("spf.all", "?all", LOOK, DOMAIN))

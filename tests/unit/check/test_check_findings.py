@@ -189,6 +189,12 @@ def test_what_only_bulk_senders_need_and_nobody_knows_is_a_perhaps() -> None:
     assert str(gmail) == f"accepted but perhaps there is no usable DKIM key ({DOMAIN})"
 
 
+def test_a_provider_is_told_the_cause_and_not_what_follows() -> None:
+    gone = failed("dns.exists", "no such domain", "Register it", DOMAIN)
+    (gmail, *_) = providers.judge([gone, failed("spf.record", "none", "Publish one", DOMAIN)])
+    assert str(gmail) == f"refused because the domain does not exist in the DNS ({DOMAIN})"
+
+
 def test_nothing_is_said_of_providers_when_nothing_that_they_want_was_looked_at() -> None:
     assert providers.judge([failed("host.disk", "full", "Make room")]) == []
 

@@ -98,6 +98,11 @@ LINES = st.sampled_from(
     [
         b"From: a@b.example",
         b"From: <",
+        b"From: a@xn--.example",
+        b"From: a@xn--0.xn--a.example",
+        b"From: a@xn--" + b"9" * 60 + b".example",
+        b'To: "' + b"A" * 300 + b'" <a@b.example>, (((',
+        b"DKIM-Signature: v=1; l=999999999999999999999; h=::; c=/; q=:; t=x; x=-1; b==; =; ;;",
         b"From: =?utf-8?b?/w==?= <a@b.example>",
         b"To: " + b"x@y, " * 300,
         b"Date: 9",
