@@ -208,7 +208,7 @@ def cancel(
     from todoku.campaign import campaigns
 
     with opened(ctx, "cancelling a campaign", as_json=as_json) as here:
-        left = _numbers(here, name)["ready"]
+        left = _numbers(here, name)["ready"] + _numbers(here, name)["deferred"]
         if not yes and not as_json and not typer.confirm(f"{left:,} people will not get it. Cancel {name}?"):
             refuse("Nothing was changed.", FAILED, as_json=as_json)
         campaigns.cancel(here, name)
