@@ -41,7 +41,7 @@ DRAFT, STARTED, PAUSED, STOPPED, CANCELLED, FINISHED = (
     "finished",
 )
 DESPITE = "started again despite: "  # begins the words of a campaign whose numbers somebody has looked at
-RESTORED = "restored from a backup of"  # begins the words of one that was being sent when the backup was made
+RESTORED = "restored from a backup of"  # begins the words of one that was not over when the backup was made
 UNSETTLED = ("ready", "leased", "deferred")
 # sent: the relay took it. suppressed: it took it, and said that it sends it nowhere; or we knew.
 SETTLED = ("sent", "failed", "suppressed", "unsubscribed", "cancelled")
@@ -216,10 +216,10 @@ def start(opened: Opened, name: str, at: float | None = None, *, after_restore: 
 
 def _restored(name: str, words: str, left: int) -> str:
     return (
-        f"the campaign {name} was being sent then, and is {words}. Of the {left:,} who are left in it here, whoever "
-        "got it between then and the loss would get it a second time, and who unsubscribed or was forgotten in that "
-        "time is not known here. With [cloud], what the relay's log says of that time is taken over within minutes: "
-        f"look again who is left. `todoku campaign start {name} --after-restore` goes on all the same, "
+        f"the campaign {name} is {words}. It may have been sent since then: of the {left:,} who are left in it here, "
+        "whoever got it between then and the loss would get it a second time, and who unsubscribed or was forgotten in "
+        "that time is not known here. With [cloud], what the relay's log says of that time is taken over within "
+        f"minutes: look again who is left. `todoku campaign start {name} --after-restore` goes on all the same, "
         f"`todoku campaign cancel {name}` ends it"
     )
 

@@ -50,17 +50,19 @@ def export(opened: Opened, address: str) -> dict[str, Any]:
             .where(got.c.subscriber == person.id)
             .order_by(got.c.id)
         )
-        did = schema.reaction
+        did, link = schema.reaction, schema.link
         reactions = connection.execute(
             select(
                 schema.campaign.c.name.label("campaign"),
                 did.c.link,
+                link.c.target,
                 did.c.by_machine,
                 did.c.time,
                 did.c.times,
             )
             .join(got, got.c.id == did.c.recipient)
             .join(schema.campaign, schema.campaign.c.id == got.c.campaign)
+            .join(link, (link.c.campaign == got.c.campaign) & (link.c.number == did.c.link), isouter=True)
             .where(got.c.subscriber == person.id)
             .order_by(did.c.id)
         )

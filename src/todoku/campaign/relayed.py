@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from todoku.campaign.message import message_id
 from todoku.campaign.opened import Opened
+from todoku.campaign.pace import REST, TOO_FAST
 from todoku.delivery import relay_log
 from todoku.delivery.entries import Heard
 from todoku.delivery.relay_log import RelayLogSource
@@ -77,12 +79,30 @@ class RelayLog:
 
 def hear(opened: Opened, entries: Sequence[Heard]) -> int:
     """Raises `StoreError`."""
+    now = opened.clock()
     with opened.read() as connection:
         known = list(_known(opened, connection, entries))
-    if known:
+    slow = {
+        each.address.rpartition("@")[2]
+        for each in entries
+        if TOO_FAST in each.words and each.action in _LATER and now - each.time < REST
+    }
+    if known or slow:
         with opened.write() as connection:
             _note(connection, known)
+            _slow_down(opened, connection, slow, now)
     return len(known)
+
+
+def _slow_down(opened: Opened, connection: Connection, domains: Iterable[str], now: float) -> None:
+    """Gmail says it to the relay, not to us (`pace`). A domain that rests already goes on resting, not anew."""
+    table = schema.slowed
+    insert = postgresql.insert if opened.is_shared else sqlite.insert
+    for domain in sorted(domains):
+        new: Any = insert(table).values(domain=domain, rests_until=now + REST, owner=None)
+        values = {"rests_until": now + REST, "owner": None}
+        over = table.c.rests_until <= now
+        connection.execute(new.on_conflict_do_update(index_elements=["domain"], set_=values, where=over))
 
 
 def _known(opened: Opened, connection: Connection, entries: Iterable[Heard]) -> Iterable[Known]:

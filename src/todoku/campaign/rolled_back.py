@@ -2,8 +2,8 @@
 a campaign since then would get it again.
 
 Beside the database it is written when the last message of bulk mail was sent. The database knows that too, and its
-answer never becomes less: when it is less than what the file says, what is being sent stops, and the postmaster hears
-of it. (`todoku restore` has campaigns come up paused by itself: `taken_over`.)
+answer never becomes less: when it is less than what the file says, what is being sent stops, nothing is started before
+somebody has looked, and the postmaster hears of it. (`todoku restore` sees to that by itself: `taken_over`.)
 """
 
 from __future__ import annotations
@@ -88,10 +88,14 @@ def _stop(connection: Connection, noted: float) -> tuple[str, ...]:
     table = schema.campaign
     when = datetime.fromtimestamp(noted, UTC).isoformat(sep=" ", timespec="seconds")
     words = f"{campaigns.RESTORED} before {when} (UTC): messages were sent then that this database does not know of"
+    of_bulk = table.c.kind == "bulk"
     stopped = connection.execute(
         update(table)
-        .where(table.c.kind == "bulk", table.c.state == campaigns.STARTED)
-        .values(state=campaigns.STOPPED, words=words)
+        .where(of_bulk, table.c.state == campaigns.STARTED)
+        .values(state=campaigns.STOPPED)
         .returning(table.c.name)
     )
-    return tuple(sorted(str(name) for (name,) in stopped))
+    names = tuple(sorted(str(name) for (name,) in stopped))
+    over = (campaigns.CANCELLED, campaigns.FINISHED)
+    connection.execute(update(table).where(of_bulk, table.c.state.not_in(over)).values(words=words))
+    return names

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 20  # recipients whose messages are looked at before anything is sent
 _LARGEST = 2_000_000  # bytes: what the relay counts as one email
+NO_ATTACHMENTS = (
+    "bulk mail has no attachments: providers distrust them, and the relay counts every started 2 MB as another "
+    "message. Put the file on a page, and write its address"
+)
+# Pictures that would have to be attached, and those within the HTML, which Gmail and Outlook do not show.
+_PICTURE = re.compile(
+    r"""(?:src|background)\s*=\s*["']?\s*(cid|data):|url\(\s*["']?(cid|data):""", re.IGNORECASE
+)
 
 
 def check(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None:
@@ -80,6 +89,11 @@ def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
     letter = letters.letter_of(here, campaign)
     found: dict[str, Finding] = {}
     faults: dict[str, None] = {}
+    if picture := _PICTURE.search(campaign.html or ""):
+        kind = picture[1] or picture[2]
+        faults[
+            f'a picture in the HTML begins with "{kind}:", so people would not see it; {NO_ATTACHMENTS}'
+        ] = None
     some = letters.people(here, name, _LOOKED_AT)
     if not some:
         return [], [f"the campaign {name} has no recipients"]

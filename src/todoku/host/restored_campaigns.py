@@ -1,4 +1,5 @@
-"""Campaigns of a restored database: those that were being sent when the backup was made come up paused.
+"""Campaigns of a restored database: those that were being sent when the backup was made come up paused, and none that
+was not over, a draft neither, is started before somebody has looked.
 
 Their rows say who had it then. What the database that is still in place knows beyond that is taken over
 (`campaign.taken_over`). On another machine there is none: who got it after the backup, nothing here knows before the
@@ -53,8 +54,12 @@ def hold(host: Host, made: str) -> Held:
                 return Held()
             names = [str(name) for (name,) in database.execute(f"SELECT name {being_sent}", (STARTED,))]
             database.execute(
-                "UPDATE campaign SET state = ?, words = ? WHERE kind = 'bulk' AND state = ?",
-                (PAUSED, f"{RESTORED} {made}", STARTED),
+                "UPDATE campaign SET words = ? || coalesce('; ' || words, '') "
+                "WHERE kind = 'bulk' AND state NOT IN ('cancelled', 'finished')",
+                (f"{RESTORED} {made}",),
+            )
+            database.execute(
+                "UPDATE campaign SET state = ? WHERE kind = 'bulk' AND state = ?", (PAUSED, STARTED)
             )
             database.commit()
     except sqlite3.Error as error:

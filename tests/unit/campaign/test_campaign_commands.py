@@ -11,11 +11,14 @@ from campaign_place import Clock, subscribe
 from campaign_typed import Commands
 from sink import Sink
 from test_campaign_sending import people, send
+from typer.testing import CliRunner
 
 from asked_relay import LOGIN, FakeSmtp
 from todoku.campaign import campaigns
 from todoku.campaign.opened import Opened
+from todoku.campaign.template import Source
 from todoku.cli import campaign_sender, cloud_parts
+from todoku.cli.main import app
 from todoku.cloud import probe
 from todoku.settings import RelayCredential
 from todoku.store import campaign_schema as schema
@@ -83,6 +86,68 @@ def test_what_came_out_of_a_backup_needs_a_word_more_to_be_started(
     assert campaigns.overview(opened)[0]["state"] == "paused"
     commands.done("start spring --yes --after-restore")
     assert campaigns.overview(opened)[0]["state"] == "started"
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<img src='cid:logo'>", '<img src="data:image/png;base64,AAAA">', "<td style='background:url(cid:x)'>"],
+)
+def test_what_would_have_to_be_attached_is_refused_with_the_advice_to_link_it(
+    commands: Commands, opened: Opened, news: int, html: str
+) -> None:
+    people(opened, news, 1)
+    files = ("--text", str(commands.folder / "t.txt"), "--html", str(commands.folder / "t.html"))
+    said = commands.refused("create spring --list news --subject A", 2, *files, "--attach", "report.pdf")
+    assert "no attachments" in said and "write its address" in said
+    assert campaigns.overview(opened) == []
+    (commands.folder / "t.html").write_text(f"{html}<a href='{{{{ unsubscribe }}}}'>x</a>")
+    commands.create()
+    assert "Put the file on a page" in commands.refused("start spring --yes", 1)
+    assert campaigns.overview(opened)[0]["state"] == "draft"
+
+
+def test_the_progress_says_how_fast_it_goes_and_when_it_will_be_done(
+    commands: Commands, opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    people(opened, news, 30)
+    commands.create()
+    commands.done("start spring --yes")
+    send(opened, Sink(), tmp_path, per_hour=10)
+    clock.now += 5
+    shown = json.loads(commands.done("progress spring --json"))
+    assert shown["per_second"] == 2  # ten in five seconds
+    assert shown["ends"] == clock.now + 10
+    said = commands.done("progress spring")
+    assert "spring  started  10 of 30: 20 ready, 10 sent  2.0 a second, done at 2026-09-21" in said
+
+
+# -- people
+
+
+def subscriber(commands: Commands, line: str, code: int = 0) -> str:
+    arguments = ["--config", str(commands.folder / "todoku.toml"), "subscriber", *line.split()]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_person_is_shown_everything_and_forgotten_and_not_added_again(
+    commands: Commands, opened: Opened, news: int, tmp_path: Path
+) -> None:
+    subscriber(commands, "add news alice@mailbox.example --evidence card-of-2026")
+    campaigns.create(opened, "spring", "news", Source("Hi", "{{ unsubscribe }}"))
+    replies = {"rcpt": "451 4.2.1 alice is busy"}
+    campaigns.start(opened, "spring")
+    send(opened, Sink(answer=lambda stage, _: replies.get(stage, "250 Ok")), tmp_path)
+    shown = json.loads(subscriber(commands, "show alice@mailbox.example --json"))
+    assert shown["consent"][0]["text"] == "card-of-2026"
+    assert shown["messages"][0]["campaign"] == "spring"
+    assert "alice is busy" in shown["attempts"][0]["words"]
+    assert "blocked_words" in shown
+    assert "ledger.days" in subscriber(commands, "forget alice@mailbox.example --yes")
+    subscriber(commands, "show alice@mailbox.example", 1)
+    said = subscriber(commands, "add news alice@mailbox.example --evidence x", 1)
+    assert "asked to be forgotten" in said
 
 
 # -- whether the relay takes it

@@ -93,7 +93,7 @@ def test_after_a_restore_who_had_it_is_marked_and_gets_no_second_one(
         connection.exec_driver_sql(
             "UPDATE campaign SET state = 'paused', words = 'restored from a backup of then'"
         )
-    with pytest.raises(Exception, match="Of the 4 who are left"):
+    with pytest.raises(Exception, match="of the 4 who are left"):
         campaigns.start(opened, "spring")
     had = ["p0@mailbox.example", "p2@mailbox.example"]
     gone = record(
@@ -101,7 +101,7 @@ def test_after_a_restore_who_had_it_is_marked_and_gets_no_second_one(
     )
     written(tmp_path / "relay", *(record(to, ids[to], clock.now + 1) for to in had), gone)
     RelayLog(tmp_path, tmp_path / "relay").hear(opened)
-    with pytest.raises(Exception, match="Of the 1 who are left"):
+    with pytest.raises(Exception, match="of the 1 who are left"):
         campaigns.start(opened, "spring")
     campaigns.start(opened, "spring", after_restore=True)
     again = Sink()

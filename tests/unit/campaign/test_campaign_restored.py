@@ -70,7 +70,9 @@ def test_what_was_being_sent_when_the_backup_was_made_comes_back_paused_and_says
     restore.put_in_place(host, unpacked)
     states = {each["name"]: (each["state"], each["words"]) for each in campaigns.overview(opened)}
     assert states["running"] == ("paused", "restored from a backup of 2026-11-24T03:00:00+00:00")
-    assert states["draft"] == ("draft", None)
+    assert states["draft"] == ("draft", "restored from a backup of 2026-11-24T03:00:00+00:00")
+    with pytest.raises(NotSoError, match="may have been sent since then: of the 1 who"):
+        campaigns.start(opened, "draft")
     with opened.read() as connection:
         assert campaigns.find(connection, "news:confirm").state == "started"  # answers to forms still go
     with pytest.raises(NotSoError, match="a second time, and who unsubscribed"):
@@ -181,7 +183,8 @@ def test_an_older_copy_of_the_database_stops_what_is_being_sent(
     here = replace(opened, state=tmp_path / "beside")
     (tmp_path / "beside").mkdir()
     people(here, news, 9)
-    campaigns.create(here, "spring", "news", Source("Hi", "x"))
+    for name in ("spring", "draft"):
+        campaigns.create(here, name, "news", Source("Hi", "x"))
     campaigns.start(here, "spring")
     send(here, Sink(), tmp_path, per_hour=3)
     copy = sqlite3.connect(":memory:")
@@ -197,7 +200,9 @@ def test_an_older_copy_of_the_database_stops_what_is_being_sent(
     send(here, sink := Sink(), tmp_path)
     assert sink.taken == []
     assert state(here)[0] == "stopped" and "restored from a backup of before 2026-" in state(here)[1]
-    with pytest.raises(NotSoError, match="Of the 6 who are left"):
+    with pytest.raises(NotSoError, match="may have been sent since"):
+        campaigns.start(here, "draft")
+    with pytest.raises(NotSoError, match="of the 6 who are left"):
         campaigns.start(here, "spring")
     campaigns.start(here, "spring", after_restore=True)
     assert state(here) == ("started", "")

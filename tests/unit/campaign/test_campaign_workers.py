@@ -431,6 +431,20 @@ def test_what_the_relays_log_says_and_an_older_copy_are_known_in_postgresql_too(
     assert relayed.hear(shared, heard) == relayed.hear(shared, heard) == 3
     found = states(shared)
     assert (found.sent, found.suppressed, found.relayed, found.bounced) == (2, 1, 1, 1)
+    too_fast = heard[2]._replace(words="421 4.7.28 unusual rate", address="x@gmail.com")
+    relayed.hear(shared, [too_fast])
+    paces = [
+        SharedPace(shared, Limits(shared.settings, tmp_path / f"limits{number}"), f"worker {number}")
+        for number in (1, 2)
+    ]
+    for each in paces:
+        with shared.write() as connection:
+            each.admit(connection, [], clock.now)
+    assert all(each.domain_until("gmail.com", clock.now) >= clock.now + 600 for each in paces)
+    assert [each.domain_until("gmail.com", clock.now + 601) > 0 for each in paces] == [
+        False,
+        True,
+    ]  # one tries
     last = LastSent(tmp_path)
     last.note(clock.now)
     assert last.check(shared) == ()
