@@ -13,6 +13,7 @@ import shutil
 import ssl
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -325,11 +326,26 @@ def database(server: Server) -> Iterator[Elsewhere]:
         yield there
 
 
+def _stays_up(machine: Machine, unit: str) -> None:
+    """It may have been started again while the database was not there yet, but it does not go on like that."""
+
+    def shown() -> str:
+        asked = ("systemctl", "show", "--property=ActiveState,MainPID,NRestarts", unit)
+        return machine.run(*asked).stdout
+
+    begun = shown()
+    deadline = time.monotonic() + 12  # twice the time after which systemd starts it again
+    while time.monotonic() < deadline:
+        assert "ActiveState=active" in begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        assert shown() == begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        time.sleep(1)
+
+
 def _keeps_its_books_there(server: Server, database: Elsewhere, subject: str) -> None:
     for name in ("ledger", "campaign"):
         wait(lambda name=name: database.connected(name), f"the services of {name} to be connected", 60)
     for unit in ("todoku-agent", "todoku-campaign", "todoku-pages"):
-        server.machine.run("systemctl", "is-active", unit)
+        _stays_up(server.machine, unit)
     before = database.asked("ledger", "SELECT count(*) FROM message")
     _mail_flows(server, subject)
     wait(lambda: database.asked("ledger", "SELECT count(*) FROM message") != before, "the message there", 60)
@@ -496,20 +512,23 @@ def _state(server: Server, unit: str) -> str:
 
 
 def test_who_removes_it_as_the_readme_says_has_nothing_of_it_left(server: Server) -> None:
-    text = (
-        Path("README.md")
-        .read_text()
-        .partition("\n## Removing it\n")[2]
-        .partition("```sh\n")[2]
-        .partition("```")[0]
-    )
-    for line in text.splitlines():
+    words, _, text = Path("README.md").read_text().partition("\n## Removing it\n")[2].partition("```sh\n")
+    # "First ... those that there are, ... and at the end ... likewise."
+    disabled, _, removed = words.partition("First `systemctl disable --now`")[2].partition("`userdel`")
+    for unit in re.findall(r"`(todoku-[a-z.-]+)`", disabled):
+        name = unit if "." in unit else f"{unit}.service"
+        if server.machine.run("test", "-e", f"/etc/systemd/system/{name}", check=False).returncode == 0:
+            server.machine.run("systemctl", "disable", "--now", unit)
+    for line in text.partition("```")[0].splitlines():
         if line.startswith("todoku destroy"):
             continue  # the cloud's part: tests/world has its own test of that
         if line.startswith("apt-get purge"):
             server.machine.typed(line, {"continue?": "y"})
         else:
             server.machine.run("sh", "-c", line.partition("  #")[0])
+    for user in re.findall(r"`(todoku-[a-z]+)`", removed):
+        if server.machine.run("id", user, check=False).returncode == 0:
+            server.machine.run("userdel", user)
     found = server.machine.run("find", "/", "-xdev", "-iname", "*todoku*", "-not", "-path", "/proc/*").stdout
     assert [path for path in found.splitlines() if not path.startswith("/var/log/")] == []
     assert not re.search(

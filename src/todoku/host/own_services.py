@@ -19,7 +19,8 @@ from todoku.host.services import Daemon
 
 PACKAGE = Path(todoku.__file__).parent
 
-# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides.
+# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides. setfsuid(2), which is in no
+# group but @privileged, is for `ledger.as_owner_of`.
 CONFINED = """\
 ProtectSystem=strict
 PrivateTmp=yes
@@ -37,7 +38,7 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=@system-service setfsuid
 SystemCallErrorNumber=EPERM"""
 # For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
 RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"

@@ -6,6 +6,7 @@ business with the password hashes in the other one. Other databases are kept lik
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ def as_owner_of(folder: Path) -> Iterator[None]:
     libc = ctypes.CDLL(None)
     libc.setfsuid(owner)
     try:
+        if libc.setfsuid(-1) != owner:  # which only tells: there is no such user
+            raise PermissionError(errno.EPERM, "this process may not take on the owner's rights (setfsuid)")
         yield
     finally:
         libc.setfsuid(0)
@@ -217,13 +220,16 @@ def for_asyncpg(engine: Engine) -> dict[str, Any]:
 
 
 def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-    with as_owner_of(Path(arguments[0]).parent):
-        opened = dialect.connect(*arguments, **options)
-        opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            opened.execute(f"PRAGMA {pragma}")
-        opened.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the journals as well
-        return opened
+    try:
+        with as_owner_of(Path(arguments[0]).parent):
+            opened = dialect.connect(*arguments, **options)
+            opened.isolation_level = None  # the driver begins no transactions of its own: `_begin` does
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                opened.execute(f"PRAGMA {pragma}")
+            opened.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the journals as well
+            return opened
+    except OSError as error:
+        raise Unusable(f"{arguments[0]} could not be opened: {error.strerror}") from error
 
 
 def _begin(connection: Connection) -> None:
