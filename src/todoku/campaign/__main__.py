@@ -1,5 +1,7 @@
 """`python -m todoku.campaign`: sends what is due, in the foreground, for systemd and supervisord alike.
 
+One on each machine; with campaign.database in PostgreSQL they share it (docs/bulk.md, "Several machines").
+
 Two processes. The first is root's: it reads the relay's password, opens the gate's counters, and then does nothing but
 pass on what the postmaster should be told. The other one gives its rights up before it reads what strangers have
 entered into forms, and sends. When the first one ends, the other one sees its end of the socket close, and ends when
