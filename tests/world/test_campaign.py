@@ -7,10 +7,7 @@ import email
 import email.policy
 import grp
 import json
-import os
-import random
 import re
-import signal
 import sqlite3
 import subprocess
 import time
@@ -18,7 +15,6 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +214,17 @@ def what_became_of_them_is_known(name: str, bounced: int, relayed: int) -> None:
         "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign WHERE c.name = ? "
         "AND r.relayed IS NOT NULL"
     )
-    watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
-    try:
+    with the_relay_is_asked():
         wait(lambda: looked_up(query, name) == [(bounced,)], "the bounces", 60)
         wait(lambda: looked_up(arrived, name) == [(relayed,)], "the relay's log", 60)
+
+
+@contextmanager
+def the_relay_is_asked() -> Iterator[None]:
+    """More often than every few minutes."""
+    watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
+    try:
+        yield
     finally:
         watch.terminate()
         watch.wait(10)
@@ -321,85 +324,3 @@ def test_a_test_message_goes_to_oneself(world: World) -> None:
     arrived = world.wait_for("春 try")
     assert arrived.judged["dmarc"]["result"] == "pass"
     assert numbers("try") == {"ready": 1}
-
-
-@pytest.mark.slow  # the way to the postmaster's mailbox has tests of its own (test_alarms.py)
-def test_a_relay_that_refuses_us_stops_it_and_is_an_alarm(world: World) -> None:
-    provider = world.carol.partition("@")[2]
-    make(world, "refused", [f"refused.p{number}@{provider}" for number in range(30)])
-    said = "535 Authorization failed: Envelope From address news@hoge.example not authorized"
-    subprocess.run(["supervisorctl", "stop", "todoku-campaign"], check=True)
-    asked(world, "campaign", "start", "refused")  # it is taken at that moment, and later it is not
-    world.relay(reply={"stage": "mail", "text": said, "count": 10})
-    subprocess.run(["supervisorctl", "start", "todoku-campaign"], check=True)
-    alarm = Path("/var/lib/todoku/alarms/campaign.json")
-    wait(lambda: alarm.exists() and "stopped:refused" in alarm.read_text(), "the alarm", 30)
-    assert "not authorized" in alarm.read_text()
-    world.relay(reset=True)
-    asked(world, "campaign", "start", "refused")
-    assert finished("refused", 60) == {"sent": 30}
-    wait(lambda: "stopped:refused" not in alarm.read_text(), "the end of the alarm", 30)
-
-
-@contextmanager
-def slowly(world: World) -> Iterator[None]:
-    """At a pace that lets it be killed fifty times before it has done."""
-    before = CONFIG.read_text()
-    CONFIG.write_text(before.replace("per_second = 400", "per_second = 30"))
-    assert CONFIG.read_text() != before
-    world.apply()
-    yield
-    CONFIG.write_text(before)
-    world.apply()
-
-
-@pytest.mark.slow  # fifty times until it runs again
-def test_killed_fifty_times_nobody_is_left_out(world: World) -> None:
-    count, kills = 6000, 50
-    fine = [f"kill.p{number}@{world.carol.partition('@')[2]}" for number in range(count)]
-    make(world, "kill", fine)
-    with slowly(world):
-        asked(world, "campaign", "start", "kill")
-        left_behind = killed_again_and_again(kills)
-    assert left_behind > 0  # some of the kills hit what was on its way
-    assert finished("kill", 300) == {"sent": count}
-    wait(lambda: len(got(world, "kill")) == count, "all to arrive", 300)
-    mine = [each for each in world.arrived() if each.message["Subject"] == "春 kill"]
-    doubled = len(mine) - count
-    print(
-        f"{kills} kills, {count} recipients: 0 lost, {doubled} doubled, {left_behind} had been on their way"
-    )
-    assert doubled <= min(kills * 10, left_behind)  # 10: the connections of the settings
-    ids: dict[str, set[str]] = {}
-    for each in mine:
-        ids.setdefault(str(each.judged["rcpt_to"]), set()).add(str(each.message["Message-ID"]))
-    assert all(len(found) == 1 for found in ids.values())
-
-
-def killed_again_and_again(kills: int) -> int:
-    """How many messages were leased at those moments."""
-    chance, killed, left_behind = random.Random(20261124), set[int](), 0
-    for number in range(kills):
-        done = numbers("kill")["sent"]
-        sender = wait(partial(sending_process, killed), "it to run again", 60)
-        begun = time.monotonic()
-        wait(partial(has_sent_more, "kill", done), "it to send again", 60)
-        # supervisord starts at once what had run for two seconds.
-        time.sleep(max(0.0, begun + 2.2 - time.monotonic()) + chance.random() / 2)
-        os.kill(sender, signal.SIGKILL)
-        killed.add(sender)
-        # In the middle of it: otherwise the kill would show nothing.
-        assert looked_up("SELECT state FROM campaign WHERE name = 'kill'") == [("started",)], number
-        left_behind += numbers("kill")["leased"]
-    return left_behind
-
-
-def has_sent_more(name: str, before: int) -> bool:
-    return numbers(name)["sent"] > before
-
-
-def sending_process(not_these: set[int]) -> int | None:
-    """The one that has given its rights up."""
-    command = ["pgrep", "-x", "-U", "todoku-campaign", "todoku-campaign"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    return next((int(each) for each in found if int(each) not in not_these), None)
