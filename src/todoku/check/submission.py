@@ -178,8 +178,7 @@ def imap(door: Door) -> Iterator[Finding]:
         yield failed("submission.imap", f"port 993 says {greeting[:80]}", _APPLY, "port 993")
         return
     try:
-        plain = replace(door, port=replace(IMAPS, number=143))
-        with plain.open() as dialogue:
+        with _plain(door) as dialogue:
             dialogue.line()
             dialogue.send(b"a CAPABILITY\r\n")
             capabilities = dialogue.line().upper().split()
@@ -192,3 +191,13 @@ def imap(door: Door) -> Iterator[Finding]:
         yield warned("submission.imap", seen, advice, "port 143")
     else:
         yield failed("submission.imap", "143 lets people log in without TLS", _APPLY, "port 143")
+
+
+def _plain(door: Door) -> Dialogue:
+    """Port 143, as the world sees it: what listens on loopback alone is nobody's business. Raises OSError."""
+    plain = replace(door, port=replace(door.port, number=143))
+    try:
+        door.from_outside().socket.close()
+    except OSError:  # behind an address translation
+        return plain.open()
+    return plain.from_outside()
