@@ -282,7 +282,8 @@ def test_a_large_file_leaves_as_a_link_and_is_taken_back(protects: None, world: 
 @pytest.mark.slow
 def test_a_file_of_60_mb_leaves_as_a_link_and_arrives_whole(protects: None, world: World) -> None:
     before = CONFIG.read_text()
-    CONFIG.write_text(f'{before}\n[limits]\nmessage_size = "90 MB"\n')
+    assert before.count("\n[limits]\n") == 1
+    CONFIG.write_text(before.replace("\n[limits]\n", '\n[limits]\nmessage_size = "90 MB"\n'))
     try:
         world.apply()
         shown = subprocess.run(

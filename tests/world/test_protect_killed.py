@@ -15,7 +15,7 @@ import test_protect
 from conftest import World, wait
 from test_protect import copies, gate_processes, submit, written
 
-# slow: each of the twenty kills waits for supervisord to start the gate and Postfix anew
+# slow: each of the sixteen kills waits for supervisord to start the gate and Postfix anew
 pytestmark = pytest.mark.slow
 
 protects = test_protect.protects
