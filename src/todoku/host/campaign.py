@@ -51,8 +51,7 @@ TimeoutStopSec=90
 KillMode=mixed
 UMask=0077
 MemoryMax=1G
-# Gives its rights up itself.
-User=root
+{identity}
 ReadWritePaths={folders}
 ProtectHome={home}
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH
@@ -252,6 +251,7 @@ def _starter(
     unit = _UNIT.format(
         description=description,
         command=own_services.unit_command(command),
+        identity=own_services.AS_ROOT,
         folders=" ".join(folders),
         home="read-only" if below_home else "yes",
         confined=own_services.CONFINED,
