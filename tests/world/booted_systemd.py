@@ -13,6 +13,7 @@ import shutil
 import ssl
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import documented
 import pytest
 from conftest import OFFICE, Account, World, wait
 from cryptography import x509
+from database_elsewhere import NAME, ROLE, Elsewhere, elsewhere
 
 from todoku.host.served import certificate_at
 from todoku.rehearsal import authority
@@ -287,6 +289,76 @@ def _are_locked_up(server: Server, *expected: str) -> None:
         assert float(found[1]) <= WORST_EXPOSURE, said
 
 
+DATABASE_PASSWORD = "eleven%horses'on \"staples"
+BULK = """
+[campaign]
+sender = "news@hoge.example"
+sender_name = "Hoge"
+url = "https://news.hoge.example"
+"""
+
+
+@pytest.fixture(scope="module")
+def database(server: Server) -> Iterator[Elsewhere]:
+    """On another machine, for the ledger and bulk mail of this one, set up as docs/database.md says."""
+    with elsewhere((), str(OFFICE_GATEWAY), DATABASE_PASSWORD) as there:
+        hosts, config = ROOT / "etc/hosts", ROOT / "etc/todoku/todoku.toml"
+        hosts.write_text(f"{hosts.read_text()}{OFFICE_GATEWAY} {NAME}\n")
+        ROOT.joinpath("etc/ssl/db.pem").write_bytes(there.authority.read_bytes())
+        keys = {}
+        for name in ("ledger", "campaign"):
+            file = ROOT / f"etc/todoku/secrets/{name}-database"
+            file.touch(mode=0o600)
+            file.write_text(f"{DATABASE_PASSWORD}\n")
+            keys[name] = (
+                f'database = "postgresql://{ROLE}@{NAME}/{name}?sslrootcert=/etc/ssl/db.pem"\n'
+                f'database_password_file = "/etc/todoku/secrets/{name}-database"\n'
+            )
+        text = config.read_text()
+        text = text if "\n[ledger]\n" in text else f"{text}\n[ledger]\n"
+        text = text.replace("\n[ledger]\n", f"\n[ledger]\n{keys['ledger']}")
+        config.write_text(f"{text}{BULK}{keys['campaign']}")
+        server.machine.run("todoku", "apply", "--yes", seconds=300)
+        yield there
+
+
+def _stays_up(machine: Machine, unit: str) -> None:
+    """It may have been started again while the database was not there yet, but it does not go on like that."""
+
+    def shown() -> str:
+        asked = ("systemctl", "show", "--property=ActiveState,MainPID,NRestarts", unit)
+        return machine.run(*asked).stdout
+
+    begun = shown()
+    deadline = time.monotonic() + 12  # twice the time after which systemd starts it again
+    while time.monotonic() < deadline:
+        assert "ActiveState=active" in begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        assert shown() == begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        time.sleep(1)
+
+
+def _keeps_its_books_there(server: Server, database: Elsewhere, subject: str) -> None:
+    for name in ("ledger", "campaign"):
+        wait(lambda name=name: database.connected(name), f"the services of {name} to be connected", 60)
+    for unit in ("todoku-agent", "todoku-campaign", "todoku-pages"):
+        _stays_up(server.machine, unit)
+    before = database.asked("ledger", "SELECT count(*) FROM message")
+    _mail_flows(server, subject)
+    wait(lambda: database.asked("ledger", "SELECT count(*) FROM message") != before, "the message there", 60)
+
+
+def test_services_that_systemd_has_locked_up_reach_a_database_on_another_machine(
+    server: Server, database: Elsewhere
+) -> None:
+    _keeps_its_books_there(server, database, "books elsewhere")
+    shown = server.machine.run(
+        "sh", "-c", "journalctl --no-pager; systemctl show 'todoku-*'; cat /proc/*/cmdline"
+    )
+    assert DATABASE_PASSWORD not in shown.stdout
+    asked = 'for u in todoku-gate todoku-campaign; do ! setpriv --reuid=$u --regid=$u --clear-groups cat "$0"; done'
+    server.machine.run("sh", "-ec", asked, "/var/lib/todoku/ledger-password")
+
+
 def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
     before = _main_process(server.machine)
     server.machine.run("kill", "-9", str(before))
@@ -306,6 +378,12 @@ def test_after_a_reboot_all_is_there_and_mail_flows_again(server: Server) -> Non
     done = server.machine.run("todoku", "plan", "--check", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in server.machine.run("journalctl", "-u", "todoku-gate", "--no-pager").stdout
+
+
+def test_after_the_reboot_the_database_elsewhere_is_reached_again(
+    server: Server, database: Elsewhere
+) -> None:
+    _keeps_its_books_there(server, database, "books after the reboot")
 
 
 CERTIFIED = """
@@ -383,20 +461,23 @@ def _state(server: Server, unit: str) -> str:
 
 
 def test_who_removes_it_as_the_readme_says_has_nothing_of_it_left(server: Server) -> None:
-    text = (
-        Path("README.md")
-        .read_text()
-        .partition("\n## Removing it\n")[2]
-        .partition("```sh\n")[2]
-        .partition("```")[0]
-    )
-    for line in text.splitlines():
+    words, _, text = Path("README.md").read_text().partition("\n## Removing it\n")[2].partition("```sh\n")
+    # "First ... those that there are, ... and at the end ... likewise."
+    disabled, _, removed = words.partition("First `systemctl disable --now`")[2].partition("`userdel`")
+    for unit in re.findall(r"`(todoku-[a-z.-]+)`", disabled):
+        name = unit if "." in unit else f"{unit}.service"
+        if server.machine.run("test", "-e", f"/etc/systemd/system/{name}", check=False).returncode == 0:
+            server.machine.run("systemctl", "disable", "--now", unit)
+    for line in text.partition("```")[0].splitlines():
         if line.startswith("todoku destroy"):
             continue  # the cloud's part: tests/world has its own test of that
         if line.startswith("apt-get purge"):
             server.machine.typed(line, {"continue?": "y"})
         else:
             server.machine.run("sh", "-c", line.partition("  #")[0])
+    for user in re.findall(r"`(todoku-[a-z]+)`", removed):
+        if server.machine.run("id", user, check=False).returncode == 0:
+            server.machine.run("userdel", user)
     found = server.machine.run("find", "/", "-xdev", "-iname", "*todoku*", "-not", "-path", "/proc/*").stdout
     assert [path for path in found.splitlines() if not path.startswith("/var/log/")] == []
     assert not re.search(

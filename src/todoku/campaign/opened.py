@@ -67,4 +67,4 @@ def open_campaigns(settings: Settings, key: Path = KEY, *, kept: bool = False) -
     Raises `StoreError`, `CampaignError`.
     """
     assert settings.campaign is not None, "asked for before"  # noqa: S101
-    return Opened(store.open(store.place(settings.campaign.database), kept=kept), tokens.read(key), settings)
+    return Opened(store.open(store.place_of(settings.campaign), kept=kept), tokens.read(key), settings)

@@ -75,7 +75,7 @@ def _counted(settings: Settings) -> tuple[_Counted, list[Alarm]]:
 
     counts: dict[str, int] = {}
     try:
-        engine = ledger.open(ledger.Place(settings.ledger.database or str(ledger.FILE)))
+        engine = ledger.open(ledger.place_of(settings))
         for each in stats.count(engine, "day", time.time() - stats.DAY):
             for state, number in each.states.items():
                 counts[state] = counts.get(state, 0) + number

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     privileges.name_process()
     try:
         settings = load(options.config)
-        engine = ledger.open(ledger.Place(settings.ledger.database or str(ledger.FILE)))
+        engine = ledger.open(ledger.place_of(settings))
         if os.geteuid() == 0:
             return _two_processes(options, settings, engine)
         _note(options.pid_file, os.getpid())

@@ -38,9 +38,11 @@ DATABASE = "var/lib/todoku/todoku.sqlite3"
 # Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time.
 _LEFT_OUT = frozenset(
     {
+        "var/lib/todoku/campaign-password",
         "var/lib/todoku/directory",
         "var/lib/todoku/gate/pid",
         "var/lib/todoku/gate/protect",
+        "var/lib/todoku/ledger-password",
         "var/lib/todoku/protect/store-credential",
         "var/lib/todoku/protect/web.pid",
         "var/lib/todoku/quarantine/door",

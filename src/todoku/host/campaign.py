@@ -13,7 +13,7 @@ from typing import Any
 
 from todoku.campaign import returned, tokens
 from todoku.campaign.opened import KEY
-from todoku.host import agent, gate, managers, own_services
+from todoku.host import agent, database, gate, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -124,12 +124,18 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
     if settings.campaign is None:
         manager = managers.manager(facts.service_manager)
         reason = "the settings have no [campaign] any more"
-        if manager is None:
-            return []
-        return [Stopped(name=each.name, manager=manager, reason=reason) for each in (CAMPAIGN, PAGES)]
+        return [
+            *(
+                Stopped(name=each.name, manager=manager, reason=reason)
+                for each in (CAMPAIGN, PAGES)
+                if manager
+            ),
+            *database.resources(store.place(), store.PASSWORD),
+        ]
+    place = store.place_of(settings.campaign)
     user = frozenset({f"user:{USER}"})
     folder = frozenset({f"folder:{STATE}"})
-    needed = user | {SCHEMA_ID, KEY_ID}
+    needed = user | {SCHEMA_ID, KEY_ID} | database.needed(place)
     wanted: list[HostResource[Any]] = [
         Group(name=USER, reason="whom the lists of bulk mail belong to"),
         User(
@@ -156,8 +162,9 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             reason="what bounces of bulk mail, from the gate to the lists",
             after=user | {"folder:/var/lib/todoku", f"user:{gate.USER}"},
         ),
+        *database.resources(place, store.PASSWORD),
         CampaignSchema(
-            place=store.place(settings.campaign.database),
+            place=place,
             reason="who agreed to what, and who got which message",
             after=user | folder,
         ),
@@ -170,6 +177,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         "todoku.campaign",
         description="sends what is due of campaigns",
         code=_CODE,
+        more=database.read_at_start(place),
         # The counters, which are the gate's, and what the postmaster should know.
         folders=(STATE, RETURNED, gate.STATE, agent.ALARMS, "/run/todoku"),
         after=needed | {f"folder:{RETURNED}", "relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
@@ -181,6 +189,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         "todoku.web.subscriptions_server",
         description="pages on which people subscribe and unsubscribe",
         code=(*_CODE, "web"),
+        more=database.read_at_start(place),
         folders=(STATE, "/run/todoku"),
         after=needed,
     )
@@ -195,6 +204,7 @@ def _service(
     *,
     description: str,
     code: Sequence[str],
+    more: Sequence[str],
     folders: Sequence[str],
     after: frozenset[str],
 ) -> list[HostResource[Any]]:
@@ -205,7 +215,7 @@ def _service(
     service = Service(
         daemon=daemon,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), *own_services.code(code)),
+        configuration=(*files, str(program.config), *own_services.code(code), *more),
         reason=description,
         after=after,
         follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID}),

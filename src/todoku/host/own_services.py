@@ -41,6 +41,9 @@ SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM"""
 # For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
 RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"
+# In the place of User= for what starts as root. With User=root systemd 257 takes CAP_SETUID away before it starts the
+# program, and NoNewPrivileges= keeps it away: it could not become anybody else.
+AS_ROOT = "# Starts as root (not by User=, which would take CAP_SETUID away), and gives its rights up itself."
 
 
 def without_rights(
@@ -50,11 +53,7 @@ def without_rights(
     needed = (PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
     lines = [
-        *(
-            (f"User={user}", f"Group={group}", more)
-            if code_is_open
-            else ("# Gives its rights up itself.", "User=root")
-        ),
+        *((f"User={user}", f"Group={group}", more) if code_is_open else (AS_ROOT,)),
         f"ProtectHome={'read-only' if below_home else 'yes'}",
         f"CapabilityBoundingSet={'' if code_is_open else 'CAP_SETUID CAP_SETGID'}",
         "AmbientCapabilities=",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from todoku.settings.campaign import Campaign
 from todoku.store import ledger
 from todoku.store.database import StoreError
 from todoku.store.ledger import Place, current_revision, read, write
@@ -18,12 +19,18 @@ from todoku.store.migrating import Migrations
 OWNER = "todoku-campaign"
 FOLDER = Path("/var/lib/todoku/campaign")
 FILE = FOLDER / "campaign.sqlite3"
+PASSWORD = Path("/var/lib/todoku/campaign-password")  # a copy of the administrator's, for OWNER
 _MIGRATIONS = Migrations(Path(__file__).parent / "campaign_migrations")
 
 
-def place(where: str | None = None) -> Place:
+def place(where: str | None = None, password_file: Path | None = None) -> Place:
     """Where it is: `where` as the settings say it (`campaign.database`), or the file."""
-    return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS)
+    return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS, password_file, PASSWORD)
+
+
+def place_of(wanted: Campaign) -> Place:
+    """Where it is by the settings."""
+    return place(wanted.database, wanted.database_password_file)
 
 
 def open(where: Place, *, kept: bool = False) -> Engine:
@@ -45,12 +52,14 @@ __all__ = [
     "FILE",
     "FOLDER",
     "OWNER",
+    "PASSWORD",
     "Place",
     "StoreError",
     "current_revision",
     "migrate",
     "open",
     "place",
+    "place_of",
     "read",
     "wanted_revision",
     "write",

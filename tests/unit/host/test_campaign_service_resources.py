@@ -38,6 +38,7 @@ def test_without_the_table_there_is_nothing_and_nothing_runs_on() -> None:
     assert [(type(each).__name__, each.id) for each in wanted()] == [
         ("Stopped", "service:todoku-campaign"),
         ("Stopped", "service:todoku-pages"),
+        ("PasswordCopy", "database-password:todoku-campaign"),  # none: one of earlier is removed
     ]
 
 
@@ -60,6 +61,7 @@ def test_their_units_leave_them_the_right_to_become_somebody_else_and_to_read() 
     assert len(units) == 2
     for unit in units:
         assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH\n" in unit
+        assert "\nUser=" not in unit  # systemd 257 takes CAP_SETUID from User=root
         assert "ProtectSystem=strict" in unit
         assert "--user" in unit and "todoku-campaign" in unit
     sender, pages = sorted(units, key=lambda unit: "todoku.web" in unit)

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_it_can_write_no_file_and_holds_no_core(unpacking: Unpacker) -> None:
     limits = Path(f"/proc/{unpacking.pid}/limits").read_text()
     for name in ("Max file size", "Max core file size"):
         assert f"{name:<26}0 " in limits
+
+
+def test_it_has_no_descriptor_of_the_service_and_all_of_its_own_few() -> None:
+    with ExitStack() as held:
+        for _ in range(40):
+            held.enter_context(tempfile.TemporaryFile())
+        made = unpacker.start(None, Bounds())
+        held.callback(made.close)
+        assert ask(made, aes({"a": PDF}), b"pw")
+        assert {path.name for path in Path(f"/proc/{made.pid}/fd").iterdir()} == {"0", "1", "2", "3"}
 
 
 def test_nobody_waits_and_it_ends(unpacking: Unpacker) -> None:
