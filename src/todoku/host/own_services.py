@@ -19,8 +19,7 @@ from todoku.host.services import Daemon
 
 PACKAGE = Path(todoku.__file__).parent
 
-# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides. setfsuid(2), which is in no
-# group but @privileged, is for `ledger.as_owner_of`.
+# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides.
 CONFINED = """\
 ProtectSystem=strict
 PrivateTmp=yes
@@ -38,10 +37,13 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service setfsuid
+SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM"""
 # For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
 RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"
+# In the place of User= for what starts as root. With User=root systemd 257 takes CAP_SETUID away before it starts the
+# program, and NoNewPrivileges= keeps it away: it could not become anybody else.
+AS_ROOT = "# Starts as root (not by User=, which would take CAP_SETUID away), and gives its rights up itself."
 
 
 def without_rights(
@@ -51,11 +53,7 @@ def without_rights(
     needed = (PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
     lines = [
-        *(
-            (f"User={user}", f"Group={group}", more)
-            if code_is_open
-            else ("# Gives its rights up itself.", "User=root")
-        ),
+        *((f"User={user}", f"Group={group}", more) if code_is_open else (AS_ROOT,)),
         f"ProtectHome={'read-only' if below_home else 'yes'}",
         f"CapabilityBoundingSet={'' if code_is_open else 'CAP_SETUID CAP_SETGID'}",
         "AmbientCapabilities=",

@@ -127,7 +127,7 @@ def test_a_link_in_the_agents_folder_does_not_lead_root_to_another_file(agents: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to somebody else")
 def test_root_that_may_not_take_on_the_owners_rights_does_not_go_on_with_its_own(agents: Path) -> None:
-    """As systemd has it with a filter of system calls that does not know setfsuid(2)."""
+    """As systemd 257 has it with User=root."""
     (agents / "ledger.sqlite3").write_bytes(b"x")
     code = "import sys; from todoku.store import ledger; ledger.current_revision(ledger.Place(sys.argv[1]))"
     ended = subprocess.run(

@@ -166,8 +166,7 @@ def test_with_a_database_elsewhere_the_units_wait_for_the_network_and_may_use_it
         assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6" in lines
         assert not [line for line in lines if line.startswith(("IPAddressDeny", "InaccessiblePaths"))]
         (calls,) = (line for line in lines if line.startswith("SystemCallFilter=@"))
-        # as_owner_of() needs the second, which is not part of the first.
-        assert calls == "SystemCallFilter=@system-service setfsuid"
+        assert calls == "SystemCallFilter=@system-service"
     assert "After=network.target postgresql.service" in "".join(units(campaign=BULK).values())
 
 

@@ -48,7 +48,9 @@ def test_code_that_only_root_can_read_is_started_as_root_with_the_right_to_becom
     None
 ):
     lines = unit(code_is_open=False)
-    assert "User=root" in lines
+    assert not [
+        line for line in lines if line.startswith("User=")
+    ]  # systemd 257 takes CAP_SETUID from User=root
     assert "CapabilityBoundingSet=CAP_SETUID CAP_SETGID" in lines
 
 
