@@ -34,6 +34,7 @@ FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
 _MIGRATIONS = Migrations(Path(__file__).parent / "ledger_migrations")
 _WAIT_SECONDS = 30  # for another process's transaction
 _READS, _PLACE = "todoku_reads", "todoku_place"
+_CUT_OFF = (TimeoutError, ConnectionError)  # which pg8000 lets through as they are
 _SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
 
 
@@ -242,11 +243,28 @@ def write(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
+    place: Place
     try:
-        with engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
-            yield connection
+        with engine.connect().execution_options(**{_READS: reads}) as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+                transaction.commit()
+            except _CUT_OFF:
+                # An answer that comes too late would be taken for that to the next question.
+                connection.invalidate()
+                raise
+            except BaseException:
+                transaction.rollback()
+                raise
+    except _CUT_OFF as error:
+        place = engine.get_execution_options()[_PLACE]
+        raise Unusable(
+            f"{place.shown} could not be used: {str(error) or 'no answer'}. Whether the last change was made is not "
+            f"known: {_advice(place)}"
+        ) from error
     except DBAPIError as error:
-        place: Place = engine.get_execution_options()[_PLACE]
+        place = engine.get_execution_options()[_PLACE]
         raise Unusable(
             f"{place.shown} could not be used: {error.orig}. Nothing was changed: {_advice(place)}"
         ) from error
