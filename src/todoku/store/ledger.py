@@ -34,7 +34,6 @@ FILE = Path("/var/lib/todoku/ledger/ledger.sqlite3")
 _MIGRATIONS = Migrations(Path(__file__).parent / "ledger_migrations")
 _WAIT_SECONDS = 30  # for another process's transaction
 _READS, _PLACE = "todoku_reads", "todoku_place"
-_CUT_OFF = (TimeoutError, ConnectionError)  # which pg8000 lets through as they are
 _SOCKETS = "/var/run/postgresql"  # where Debian's PostgreSQL listens
 
 
@@ -241,9 +240,12 @@ def write(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+_CUT_OFF = (TimeoutError, ConnectionError)  # which pg8000 lets through as they are
+
+
 @contextmanager
-def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
-    place: Place
+def _begun(engine: Engine, *, reads: bool) -> Iterator[Connection]:
+    """Raises DBAPIError, and StoreUnusableError where it is not known what was done."""
     try:
         with engine.connect().execution_options(**{_READS: reads}) as connection:
             transaction = connection.begin()
@@ -258,13 +260,20 @@ def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
                 transaction.rollback()
                 raise
     except _CUT_OFF as error:
-        place = engine.get_execution_options()[_PLACE]
+        place: Place = engine.get_execution_options()[_PLACE]
         raise Unusable(
             f"{place.shown} could not be used: {str(error) or 'no answer'}. Whether the last change was made is not "
             f"known: {_advice(place)}"
         ) from error
+
+
+@contextmanager
+def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
+    try:
+        with _begun(engine, reads=reads) as connection:
+            yield connection
     except DBAPIError as error:
-        place = engine.get_execution_options()[_PLACE]
+        place: Place = engine.get_execution_options()[_PLACE]
         raise Unusable(
             f"{place.shown} could not be used: {error.orig}. Nothing was changed: {_advice(place)}"
         ) from error
