@@ -166,10 +166,37 @@ def write(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+_CUT_OFF = (TimeoutError, ConnectionError)  # which pg8000 lets through as they are
+
+
+@contextmanager
+def _begun(engine: Engine, *, reads: bool) -> Iterator[Connection]:
+    """Raises DBAPIError, and StoreUnusableError where it is not known what was done."""
+    try:
+        with engine.connect().execution_options(**{_READS: reads}) as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+                transaction.commit()
+            except _CUT_OFF:
+                # An answer that comes too late would be taken for that to the next question.
+                connection.invalidate()
+                raise
+            except BaseException:
+                transaction.rollback()
+                raise
+    except _CUT_OFF as error:
+        place: Place = engine.get_execution_options()[_PLACE]
+        raise Unusable(
+            f"{place.shown} could not be used: {str(error) or 'no answer'}. Whether the last change was made is not "
+            f"known: {_advice(place)}"
+        ) from error
+
+
 @contextmanager
 def _transaction(engine: Engine, *, reads: bool) -> Iterator[Connection]:
     try:
-        with engine.connect().execution_options(**{_READS: reads}) as connection, connection.begin():
+        with _begun(engine, reads=reads) as connection:
             yield connection
     except DBAPIError as error:
         place: Place = engine.get_execution_options()[_PLACE]
