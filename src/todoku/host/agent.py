@@ -169,6 +169,7 @@ def _starter(facts: Facts, program: gate.Program, order: str) -> RenderedFile | 
         program.config,
         code_is_open=program.code_is_open,
         more="SupplementaryGroups=systemd-journal postdrop",
+        confined=own_services.RUNS_POSTFIX,
     )
 
     def unit(line: str) -> str:

@@ -42,9 +42,13 @@ SystemCallErrorNumber=EPERM"""
 # In the place of User= for what starts as root. With User=root systemd 257 takes CAP_SETUID away before it starts the
 # program, and NoNewPrivileges= keeps it away: it could not become anybody else.
 AS_ROOT = "# Starts as root (not by User=, which would take CAP_SETUID away), and gives its rights up itself."
+# For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
+RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"
 
 
-def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, more: str = "") -> str:
+def without_rights(
+    user: str, group: str, config: Path, *, code_is_open: bool, more: str = "", confined: str = CONFINED
+) -> str:
     """The lines of a unit for a service that is `user` and can do nothing else; `more` goes with its identity."""
     needed = (PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
@@ -55,7 +59,7 @@ def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, m
         "AmbientCapabilities=",
         "MemoryDenyWriteExecute=yes",
         "RemoveIPC=yes",
-        CONFINED,
+        confined,
         f"SystemCallFilter=~@resources{' @privileged' if code_is_open else ''}",
     ]
     return "\n".join(line for line in lines if line)
