@@ -132,8 +132,9 @@ class WayOut:
             _say(known, self.folder, self.reload)
             self._opened, self._once_more = now if known is None else None, None
         elif self._opened is not None and now >= self._opened + _SETTLES:
-            self._opened = None
+            self._opened = now  # what fails is done again
             self.try_again()
+            self._opened = None
 
     def _in_bulk(self, now: float) -> Left:
         """What cannot be understood is told once, and what was known before stays."""

@@ -187,6 +187,37 @@ def test_it_is_shut_once_and_opened_once_and_then_what_waits_is_tried(outside: O
     assert (outside.reloads, outside.tries) == (2, 1)
 
 
+def test_what_waits_is_tried_again_until_postfix_could_be_asked(outside: Outside) -> None:
+    def fails() -> None:
+        outside.tries += 1
+        raise OSError("postqueue -f: no")
+
+    look = WayOut(
+        outside.what_left,
+        PLAN,
+        outside.reload,
+        outside.folder,
+        outside.bulk,
+        outside.told,
+        lambda: outside.now,
+        fails,
+    )
+    outside.left = Left().with_more([(T, 99)])
+    look()
+    outside.now += DAY + 600
+    look()
+    for seconds, tries in ((6, 1), (7, 1), (12, 2)):
+        outside.now = T + DAY + 600 + seconds
+        with suppress(OSError):
+            look()
+        assert outside.tries == tries
+    look.try_again = outside.try_again
+    for seconds in (18, 30, 40):
+        outside.now = T + DAY + 600 + seconds
+        look()
+    assert outside.tries == 3
+
+
 def test_where_a_change_may_be_missed_it_is_made_once_more_before_what_waits_is_tried(
     outside: Outside,
 ) -> None:
