@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import grp
 import json
 import re
 import sqlite3
@@ -21,6 +22,7 @@ import pytest
 from conftest import CONFIG, WATCH, Arrived, World, wait
 
 from todoku.campaign import tokens
+from todoku.delivery import left as leaving
 
 TABLE = """
 [campaign]
@@ -135,6 +137,7 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     bouncing = [f"unknown.{name}{number}@{provider}" for number in range(2 * count // 100)]
     fine = [f"{name}.p{number}@{provider}" for number in range(count - len(suppressed) - len(bouncing))]
     make(world, name, suppressed + bouncing + fine)
+    counted = in_one_count()
     world.relay(
         suppress=suppressed, reply={"stage": "rcpt", "text": "451 Server error", "count": count // 10}
     )
@@ -147,6 +150,13 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     assert time.monotonic() - begun < 30  # generous, for a busy machine
     wait(lambda: not numbers(name)["ready"] + numbers(name)["leased"], "all to be tried", seconds)
     assert numbers(name)["deferred"] + numbers(name)["sent"] + numbers(name)["suppressed"] == count
+    # What left here and through the queue is one count of the relay's plan; each answer of the relay's is one of it.
+    wait(lambda: in_one_count()[0] > counted[0], "the personal message in the count", 60)
+    wait(
+        lambda: in_one_count()[1] - counted[1] == count,
+        "what was granted and not needed to be given back",
+        60,
+    )
     the_deferred_are_due()
     assert finished(name, seconds) == {"sent": count - len(suppressed), "suppressed": len(suppressed)}
     query = (
@@ -167,6 +177,16 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
         assert any(
             signature["aligned"] and signature["result"] == "pass" for signature in each.judged["dkim"]
         )
+
+
+def in_one_count() -> tuple[int, int]:
+    """How many emails of the last day have left the queue, as the agent says, and how many as bulk mail, as its sender
+    says to the agent's group and nobody else."""
+    folder = leaving.BULK.stat()
+    assert (folder.st_mode & 0o777, grp.getgrgid(folder.st_gid).gr_name) == (0o750, "todoku-agent")
+    now = time.time()
+    queue, bulk = (leaving.read(each, now).used(leaving.DAY, now) for each in (leaving.FOLDER, leaving.BULK))
+    return queue, bulk
 
 
 def nothing_is_begun_while_single_addresses_only_are_approved(world: World, name: str) -> None:

@@ -69,5 +69,5 @@ def open_campaigns(settings: Settings, key: Path = KEY, *, kept: bool = False) -
     Raises `StoreError`, `CampaignError`.
     """
     assert settings.campaign is not None, "asked for before"  # noqa: S101
-    engine = store.open(store.place(settings.campaign.database), kept=kept)
+    engine = store.open(store.place_of(settings.campaign), kept=kept)
     return Opened(engine, tokens.read(key), settings, state=key.parent)

@@ -176,8 +176,8 @@ class Sender:
             return _IDLE
         try:
             allowed = await self.in_thread(lambda: self._pace.allow(self._batch, now))
-        except (Busy, sqlite3.Error) as error:
-            log.warning("the gate's counters cannot be used: %s", error)
+        except (Busy, sqlite3.Error, OSError) as error:
+            log.warning("what of the relay's plan is used cannot be counted: %s", error)
             return _IDLE
         if not allowed.count:
             if allowed.until - now > _IDLE and allowed.words != self._why_waiting:
@@ -198,8 +198,8 @@ class Sender:
             try:
                 # To the time that it was granted for: later, it would be room beyond the limit once that has passed.
                 await self.in_thread(lambda: self._pace.give_back(back, now))
-            except (Busy, sqlite3.Error) as error:
-                log.warning("the gate's counters cannot be used: %s", error)
+            except (Busy, sqlite3.Error, OSError) as error:
+                log.warning("what of the relay's plan is used cannot be counted: %s", error)
         return max(0.0, batch.hold_until - self._opened.clock())
 
     def _size_batch(self, count: int, seconds: float) -> None:

@@ -18,7 +18,12 @@ from todoku.cli.people import Json, note, refuse, say
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Campaigns: one message to many.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Campaigns: one message to many.\n\n"
+    "With campaign.database in PostgreSQL, several machines can share the sending: docs/bulk.md.",
+)
 
 
 @app.command("create")

@@ -39,10 +39,12 @@ DATABASE = "var/lib/todoku/todoku.sqlite3"
 # what says that a database is an older copy (`campaign.rolled_back`).
 _LEFT_OUT = frozenset(
     {
+        "var/lib/todoku/campaign-password",
         "var/lib/todoku/campaign/last-sent",
         "var/lib/todoku/directory",
         "var/lib/todoku/gate/pid",
         "var/lib/todoku/gate/protect",
+        "var/lib/todoku/ledger-password",
         "var/lib/todoku/protect/store-credential",
         "var/lib/todoku/protect/web.pid",
         "var/lib/todoku/quarantine/door",

@@ -37,6 +37,7 @@ from todoku.campaign.template import Source
 from todoku.delivery.entries import Heard
 from todoku.gate.limits import Limits
 from todoku.gate.spent import used
+from todoku.store import StoreError
 from todoku.store import campaign as store
 from todoku.store import campaign_schema as schema
 
@@ -449,3 +450,16 @@ def test_what_the_relays_log_says_and_an_older_copy_are_known_in_postgresql_too(
     assert last.check(shared) == ()
     LastSent(tmp_path).note(clock.now + 5)
     assert last.check(shared) == ("spring",)
+
+
+def test_who_holds_the_pace_and_does_not_go_on_is_given_up_by_the_server(
+    database: str, shared: Opened, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, _ = paced(shared, tmp_path, "one")
+    quick = store.GIVE_UP_WHO_IS_CUT_OFF.replace("'15s'", "'500ms'")
+    monkeypatch.setattr(store, "GIVE_UP_WHO_IS_CUT_OFF", quick)
+    engine = store.open(store.place(database))
+    with pytest.raises(StoreError, match="campaign database"), store.write(engine) as connection:
+        connection.execute(select(schema.shared_pace).with_for_update())
+        assert pace.allow(1, clock.now).count == 1
+    engine.dispose()
