@@ -2,13 +2,17 @@
 
 Everything that needs a network happens here, before the world, which has none: the base system (debootstrap), the
 README's `git clone` and `script/setup`, and the download of the packages that `todoku apply` installs later. Kept in
-/var/cache, so that only the first run takes minutes; the clone is made anew each time.
+/var/cache, so that only the first run takes minutes; the clone is made anew each time. All runs on a machine share it:
+one waits for another.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SUITE = "trixie"
@@ -37,11 +41,19 @@ exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbi
 """
 
 
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Nobody else on this machine changes what is kept in `cache` meanwhile, under a world that stands on it."""
+    cache.mkdir(mode=0o700, exist_ok=True)
+    with cache.with_name(f"{cache.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def prepare(checkout: Path, packages: tuple[str, ...], readme: list[str]) -> Path:
     """The root, with `readme`'s first commands done in it and `packages` downloaded. Needs a network."""
     if not shutil.which("debootstrap") or not shutil.which("systemd-nspawn"):
         _install_tools()
-    CACHE.mkdir(exist_ok=True)
     _run("rm", "-rf", str(_REPOSITORY))
     _run("git", "-c", "safe.directory=*", "clone", "--quiet", "--bare", str(checkout), str(_REPOSITORY))
     complete = CACHE / f"{SUITE}.complete"

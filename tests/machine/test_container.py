@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import booted_root
 import container_image
 import pytest
 from conftest import CHECKOUT, TODOKU
@@ -26,7 +27,8 @@ def base() -> Path:
 
 @pytest.fixture(scope="module")
 def image(base: Path) -> Iterator[Path]:
-    yield container_image.prepare(CHECKOUT, base)
+    with booted_root.alone(container_image.CACHE):
+        yield container_image.prepare(CHECKOUT, base)
 
 
 def test_the_image_is_small_and_has_no_cloud_sdk_and_no_compiler_in_it(image: Path, base: Path) -> None:

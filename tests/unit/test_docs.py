@@ -45,8 +45,33 @@ def _script(name: str) -> ModuleType:
 
 
 def test_the_page_of_the_settings_is_what_the_settings_say() -> None:
-    written = (CHECKOUT / "docs/settings.md").read_text()
-    assert written == _script("docs").page(), "run script/docs"
+    docs = _script("docs")
+    assert (CHECKOUT / "docs/settings.md").read_text() == docs.page(), "run script/docs"
+    assert (CHECKOUT / "docs/ja/settings.md").read_text() == docs.page(docs.japanese()), "run script/docs"
+
+
+def test_settings_and_commands_are_explained_in_japanese_too() -> None:
+    docs = _script("docs")
+    # A few may wait for somebody who speaks it; until then they stand there in English.
+    assert len(docs.untranslated()) <= 10, "put the translations into docs/ja/words.txt: " + "\n".join(
+        docs.untranslated()
+    )
+    assert "必須" in docs.page(docs.japanese())
+
+
+# The pages that there have to be, in both languages.
+BOTH = {
+    *("concepts", "first-hour", "commands", "settings", "troubleshooting", "moving", "uninstalling"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BOTH))
+def test_a_page_for_users_is_there_in_english_and_in_japanese(name: str) -> None:
+    english, japanese = (CHECKOUT / folder / f"{name}.md" for folder in ("docs", "docs/ja"))
+    assert len(english.read_text()) > 700
+    assert len(re.findall("[ぁ-んァ-ヶ一-龠]", japanese.read_text())) > 200
+    assert f"../{name}.md" in japanese.read_text()
+    assert f"docs/ja/{name}.md" in (CHECKOUT / "README.ja.md").read_text()
 
 
 # --- the two READMEs ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*CHECKOUT.glob("README*.md"), *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("docs/ja/*.md")])
 BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNS = re.compile(r"^<!-- runs in the world -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-JAPANESE = ("concepts", "first-hour", "moving", "troubleshooting", "uninstalling")
+JAPANESE = ("commands", "concepts", "first-hour", "moving", "settings", "troubleshooting", "uninstalling")
 
 
 def lines(text: str) -> Iterator[str]:
@@ -85,6 +85,34 @@ def test_what_a_japanese_page_shows_as_commands_the_english_one_shows_too() -> N
         assert {each for each in named if each not in known} == set(), name
 
 
+# How a machine is set up, and kept: every block on these pages is run.
+RUN = (
+    *("backup", "by-hand", "certificates", "cloud", "commands", "concepts", "container", "dns", "firewalls"),
+    *("first-hour", "moving", "settings", "troubleshooting", "uninstalling"),
+)
+MARKED = re.compile(r"^ *(?:<!-- (runs in the world|run by (\S+)) -->)?\n *```sh\n", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_block_of_commands_is_run_by_a_test(name: str) -> None:
+    text = (CHECKOUT / f"docs/{name}.md").read_text()
+    marks = MARKED.findall(text)
+    assert len(marks) == len(re.findall(r"(?m)^ *```sh$", text))
+    for mark, test in marks:
+        assert mark, f"docs/{name}.md: a block is not run by any test"
+        if test:
+            assert f'"{name}.md"' in (CHECKOUT / test).read_text(), f"{test} does not run docs/{name}.md"
+
+
+def test_what_is_typed_on_a_japanese_page_is_what_is_run_on_the_english_one() -> None:
+    readme = set(lines((CHECKOUT / "README.md").read_text()))
+    for name in JAPANESE:
+        english = set(lines((CHECKOUT / f"docs/{name}.md").read_text())) | readme
+        commands = {line.partition("  #")[0].rstrip() for line in english}
+        for line in lines((CHECKOUT / f"docs/ja/{name}.md").read_text()):
+            assert line.partition("  #")[0].rstrip() in commands, f"docs/ja/{name}.md: {line}"
+
+
 def test_some_blocks_are_run_in_the_world() -> None:
     assert sum(len(RUNS.findall(page.read_text())) for page in PAGES) >= 2
 
@@ -99,3 +127,5 @@ def test_the_page_of_the_commands_is_what_the_commands_say() -> None:
     module = module_from_spec(spec)
     loader.exec_module(module)
     assert (CHECKOUT / "docs/commands.md").read_text() == module.commands_page(), "run script/docs"
+    japanese = module.commands_page(module.japanese())
+    assert (CHECKOUT / "docs/ja/commands.md").read_text() == japanese, "run script/docs"

@@ -13,13 +13,19 @@ import shutil
 import ssl
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import documented
 import pytest
 from conftest import OFFICE, Account, World, wait
+from cryptography import x509
+from database_elsewhere import NAME, ROLE, Elsewhere, elsewhere
 
+from todoku.host.served import certificate_at
+from todoku.rehearsal import authority
 from todoku.rehearsal.internet_plan import OFFICE_GATEWAY, SERVER6
 
 ROOT = Path(os.environ.get("BOOTED_ROOT", "/nonexistent"))
@@ -227,14 +233,18 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 ALICE = Account("alice@hoge.example", "alice@hoge.example", PASSWORD)
 
 
-def _mail_flows(server: Server, number: str) -> None:
-    """From the office to the provider, and from outside into the mailbox."""
+def _from_the_office(server: Server, subject: str) -> None:
     from_the_office = [
         *OFFICE, "env", f"SSL_CERT_FILE={server.certificate()}", "python", "-c", _SUBMIT, server.hostname,
-        ALICE.login, PASSWORD, server.carol, f"out {number}",
+        ALICE.login, PASSWORD, server.carol, subject,
     ]  # fmt: skip
     done = subprocess.run(from_the_office, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _mail_flows(server: Server, number: str) -> None:
+    """From the office to the provider, and from outside into the mailbox."""
+    _from_the_office(server, f"out {number}")
     arrived = server.wait_for(f"out {number}", 60)
     assert arrived.judged["dmarc"]["result"] == "pass"
     assert arrived.judged["header_from"] == ALICE.address
@@ -253,6 +263,14 @@ with smtplib.SMTP(host, 587, timeout=30) as smtp:
 """
 
 
+def test_the_first_hour_goes_on_where_the_readme_ends(server: Server) -> None:
+    done = set(os.environ["README"].splitlines())
+    left = [line for line in documented.block("first-hour.md", "todoku init") if line not in done]
+    assert left == ["todoku account setup alice@hoge.example", "todoku status"]
+    for line in left:
+        assert server.machine.run("sh", "-c", line).stdout
+
+
 def test_nothing_is_left_to_do_and_mail_flows(server: Server) -> None:
     done = server.machine.run("todoku", "plan", "--check", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -260,14 +278,107 @@ def test_nothing_is_left_to_do_and_mail_flows(server: Server) -> None:
 
 
 def test_todokus_own_services_are_locked_up(server: Server) -> None:
-    units = [name for name in _units(server.machine) if name.startswith("todoku-")]
-    assert "todoku-gate.service" in units
-    for unit in units:
+    _are_locked_up(server, "todoku-gate.service", "todoku-way-out.service")
+
+
+def _are_locked_up(server: Server, *expected: str) -> None:
+    """All of ours that there are units for, also those that a timer or a path starts; among them these."""
+    listed = server.machine.run("sh", "-c", "cd /etc/systemd/system && ls todoku-*.service").stdout.split()
+    assert set(expected) <= set(listed)
+    for unit in listed:
         said = server.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
         found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
         assert found is not None, said
         print(unit, found[1])
         assert float(found[1]) <= WORST_EXPOSURE, said
+
+
+DATABASE_PASSWORD = "eleven%horses'on \"staples"
+BULK = """
+[campaign]
+sender = "news@hoge.example"
+sender_name = "Hoge"
+url = "https://news.hoge.example"
+"""
+
+
+@pytest.fixture(scope="module")
+def database(server: Server) -> Iterator[Elsewhere]:
+    """On another machine, for the ledger and bulk mail of this one, set up as docs/database.md says."""
+    with elsewhere((), str(OFFICE_GATEWAY), DATABASE_PASSWORD) as there:
+        hosts, config = ROOT / "etc/hosts", ROOT / "etc/todoku/todoku.toml"
+        hosts.write_text(f"{hosts.read_text()}{OFFICE_GATEWAY} {NAME}\n")
+        ROOT.joinpath("etc/ssl/db.pem").write_bytes(there.authority.read_bytes())
+        keys = {}
+        for name in ("ledger", "campaign"):
+            file = ROOT / f"etc/todoku/secrets/{name}-database"
+            file.touch(mode=0o600)
+            file.write_text(f"{DATABASE_PASSWORD}\n")
+            keys[name] = (
+                f'database = "postgresql://{ROLE}@{NAME}/{name}?sslrootcert=/etc/ssl/db.pem"\n'
+                f'database_password_file = "/etc/todoku/secrets/{name}-database"\n'
+            )
+        text = config.read_text()
+        text = text if "\n[ledger]\n" in text else f"{text}\n[ledger]\n"
+        text = text.replace("\n[ledger]\n", f"\n[ledger]\n{keys['ledger']}")
+        config.write_text(f"{text}{BULK}{keys['campaign']}")
+        server.machine.run("todoku", "apply", "--yes", seconds=300)
+        yield there
+
+
+def _stays_up(machine: Machine, unit: str) -> None:
+    """It may have been started again while the database was not there yet, but it does not go on like that."""
+
+    def shown() -> str:
+        asked = ("systemctl", "show", "--property=ActiveState,MainPID,NRestarts", unit)
+        return machine.run(*asked).stdout
+
+    begun = shown()
+    deadline = time.monotonic() + 12  # twice the time after which systemd starts it again
+    while time.monotonic() < deadline:
+        assert "ActiveState=active" in begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        assert shown() == begun, machine.run("journalctl", "-u", unit, "-n", "40").stdout
+        time.sleep(1)
+
+
+def _keeps_its_books_there(server: Server, database: Elsewhere, subject: str) -> None:
+    for name in ("ledger", "campaign"):
+        wait(lambda name=name: database.connected(name), f"the services of {name} to be connected", 60)
+    for unit in ("todoku-agent", "todoku-campaign", "todoku-pages"):
+        _stays_up(server.machine, unit)
+    before = database.asked("ledger", "SELECT count(*) FROM message")
+    _mail_flows(server, subject)
+    wait(lambda: database.asked("ledger", "SELECT count(*) FROM message") != before, "the message there", 60)
+
+
+def test_services_that_systemd_has_locked_up_reach_a_database_on_another_machine(
+    server: Server, database: Elsewhere
+) -> None:
+    _keeps_its_books_there(server, database, "books elsewhere")
+    shown = server.machine.run(
+        "sh", "-c", "journalctl --no-pager; systemctl show 'todoku-*'; cat /proc/*/cmdline"
+    )
+    assert DATABASE_PASSWORD not in shown.stdout
+    asked = 'for u in todoku-gate todoku-campaign; do ! setpriv --reuid=$u --regid=$u --clear-groups cat "$0"; done'
+    server.machine.run("sh", "-ec", asked, "/var/lib/todoku/ledger-password")
+
+
+def test_postfix_hears_of_it_when_the_way_out_is_shut_and_opened(server: Server) -> None:
+    # As the agent does it: its folder, its user; root's part is a unit that waits for the file to change.
+    reloads = "journalctl --no-pager --output=cat -u todoku-way-out.service | grep -c ^Finished || true"
+
+    def heard() -> int:
+        return int(server.machine.run("sh", "-c", reloads).stdout)
+
+    table, agent = (
+        "/var/lib/todoku/way-out/table",
+        ("setpriv", "--reuid=todoku-agent", "--clear-groups", "--"),
+    )
+    for content in ("# shut", ""):
+        before = heard()
+        server.machine.run(*agent, "sh", "-c", f"printf '%s' '{content}' >{table}")
+        wait(lambda before=before: heard() > before, "the reload")
+    _mail_flows(server, "after the way out was opened")
 
 
 def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
@@ -281,6 +392,35 @@ def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
     _mail_flows(server, "after the gate was killed")
 
 
+def test_the_way_out_is_shut_and_opened_by_who_may_write_one_table_only(server: Server) -> None:
+    # The agent is not root here: a unit sees that the table has changed, and has Postfix read it.
+    machine = server.machine
+    machine.run("systemctl", "stop", "todoku-agent")
+    table = "/var/lib/todoku/way-out/table"
+
+    def reloads() -> int:
+        return machine.run(
+            "journalctl", "--no-pager", "--grep", "reload -- version", check=False
+        ).stdout.count("postfix/master")
+
+    before = reloads()
+    shut = f"echo 'outside day 200 2099-01-01 00:00:00' >{table}.new && mv {table}.new {table}"
+    machine.run("runuser", "-u", "todoku-agent", "--", "sh", "-c", shut)
+    wait(lambda: reloads() > before, "Postfix to be told", 60)
+
+    def waits() -> bool:
+        return "plan of the day is used up" in machine.run("postqueue", "-j").stdout
+
+    _from_the_office(server, "waits for the plan")
+    wait(waits, "the message to wait", 60)
+    machine.run("systemctl", "start", "todoku-agent")  # which knows better
+    server.wait_for("waits for the plan", 60)
+    assert machine.read(table) == ""
+    wait(lambda: not waits(), "the queue to be empty", 60)
+    listed = machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout
+    assert "todoku-way-out" not in listed
+
+
 def test_after_a_reboot_all_is_there_and_mail_flows_again(server: Server) -> None:
     server.machine.reboot()
     assert server.machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout.strip() == ""
@@ -291,21 +431,104 @@ def test_after_a_reboot_all_is_there_and_mail_flows_again(server: Server) -> Non
     assert "Traceback" not in server.machine.run("journalctl", "-u", "todoku-gate", "--no-pager").stdout
 
 
-def test_who_removes_it_as_the_readme_says_has_nothing_of_it_left(server: Server) -> None:
-    text = (
-        Path("README.md")
-        .read_text()
-        .partition("\n## Removing it\n")[2]
-        .partition("```sh\n")[2]
-        .partition("```")[0]
+def test_after_the_reboot_the_database_elsewhere_is_reached_again(
+    server: Server, database: Elsewhere
+) -> None:
+    _keeps_its_books_there(server, database, "books after the reboot")
+
+
+CERTIFIED = """
+mode = "acme"
+acme_directory = "{directory}"
+internal_name = "mx.hoge.internal"
+"""
+EVERYTHING = {
+    "gate": 'malware = "clamav"\nmalware_updates = false\n',
+    "protect": 'on = true\nincoming_zip = "quarantine"\npage_port = 8443\n',
+    "campaign": 'sender = "news@hoge.example"\nsender_name = "Hoge"\nurl = "https://news.hoge.example"\n',
+    "metrics": "",
+    "tls": CERTIFIED.format(directory=authority.DIRECTORY),
+}
+MORE_SERVICES = ("todoku-web", "todoku-quarantine", "todoku-campaign", "todoku-pages")
+
+
+def test_with_everything_switched_on_all_services_run_and_are_locked_up(server: Server) -> None:
+    pki = Path("/run/todoku-rehearsal")
+    authority.start(pki)
+    bundle = ROOT / BUNDLE.lstrip("/")
+    bundle.write_text(bundle.read_text() + (pki / "authority/root.pem").read_text())
+    # What fetches signatures of malware has no network here; one of our own will do.
+    server.machine.run("mkdir", "-p", "/var/lib/clamav")
+    server.machine.run(
+        "sh", "-c", "echo 'Todoku.Test:0:*:746f646f6b752d74657374' >/var/lib/clamav/todoku.ndb"
     )
-    for line in text.splitlines():
+    path = "/etc/todoku/todoku.toml"
+    text = server.machine.read(path)
+    for table, lines in EVERYTHING.items():
+        header = f"\n[{table}]\n"
+        if header not in text:
+            text += header + lines
+        elif table != "campaign":  # that has its keys already, where it is there
+            text = text.replace(header, header + lines, 1)
+    (ROOT / path.lstrip("/")).write_text(text)
+    server.machine.run("todoku", "apply", "--yes", "--wait", seconds=300)
+    for name in MORE_SERVICES:
+        wait(lambda name=name: _state(server, name) == "active", name)
+    _are_locked_up(server, *(f"{name}.service" for name in (*MORE_SERVICES, "todoku-certificates")))
+    done = server.machine.run("todoku", "plan", "--check", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sent = server.outside_sends(ALICE.address, "past the scanner")
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+
+
+def test_the_timers_unit_renews_the_certificate_with_no_rights_but_its_own(server: Server) -> None:
+    trusted = ssl.create_default_context(cafile="/run/todoku-rehearsal/authority/root.pem")
+
+    def serial() -> int:
+        return x509.load_der_x509_certificate(certificate_at(993, server.hostname, trusted)).serial_number
+
+    before = serial()
+    unit = "todoku-certificates.service"
+    command = server.machine.run("systemctl", "cat", unit).stdout.partition("\nExecStart=")[2].splitlines()[0]
+    forced = Path(f"/etc/systemd/system/{unit}.d/forced.conf")
+    server.machine.run("mkdir", "-p", str(forced.parent))
+    (ROOT / str(forced).lstrip("/")).write_text(f"[Service]\nExecStart=\nExecStart={command} --force\n")
+    server.machine.run("systemctl", "daemon-reload")
+    done = server.machine.run("systemctl", "start", unit, check=False)
+    assert done.returncode == 0, server.machine.run("journalctl", "--no-pager", "-u", unit).stdout
+    assert serial() != before
+    server.machine.run("rm", "-r", str(forced.parent))
+    server.machine.run("systemctl", "daemon-reload")
+
+
+def test_nothing_of_ours_was_kept_from_its_work_by_its_own_confinement(server: Server) -> None:
+    said = server.machine.run("journalctl", "--no-pager").stdout
+    refused = re.findall(r"(?m)^.*(?:not supported by protocol|SECCOMP|status=31/SYS|Traceback).*$", said)
+    assert refused == []
+
+
+def _state(server: Server, unit: str) -> str:
+    return server.machine.run("systemctl", "is-active", unit, check=False).stdout.strip()
+
+
+def test_who_removes_it_as_the_readme_says_has_nothing_of_it_left(server: Server) -> None:
+    words, _, text = Path("README.md").read_text().partition("\n## Removing it\n")[2].partition("```sh\n")
+    # "First ... those that there are, ... and at the end ... likewise."
+    disabled, _, removed = words.partition("First `systemctl disable --now`")[2].partition("`userdel`")
+    for unit in re.findall(r"`(todoku-[a-z.-]+)`", disabled):
+        name = unit if "." in unit else f"{unit}.service"
+        if server.machine.run("test", "-e", f"/etc/systemd/system/{name}", check=False).returncode == 0:
+            server.machine.run("systemctl", "disable", "--now", unit)
+    for line in text.partition("```")[0].splitlines():
         if line.startswith("todoku destroy"):
             continue  # the cloud's part: tests/world has its own test of that
         if line.startswith("apt-get purge"):
             server.machine.typed(line, {"continue?": "y"})
         else:
             server.machine.run("sh", "-c", line.partition("  #")[0])
+    for user in re.findall(r"`(todoku-[a-z]+)`", removed):
+        if server.machine.run("id", user, check=False).returncode == 0:
+            server.machine.run("userdel", user)
     found = server.machine.run("find", "/", "-xdev", "-iname", "*todoku*", "-not", "-path", "/proc/*").stdout
     assert [path for path in found.splitlines() if not path.startswith("/var/log/")] == []
     assert not re.search(

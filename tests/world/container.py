@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import documented
 import pytest
 import yaml
 from booted_systemd import LINK, Server, take_the_servers_place
@@ -109,7 +110,8 @@ class Container:
         return subprocess.run(entered, input=stdin, capture_output=True, text=True, timeout=90, check=False)
 
     def check(self) -> dict[str, Any]:
-        done = self.run("todoku", "container", "check", "--json")
+        (line,) = documented.block("container.md", "todoku container check")
+        done = self.run(*line.split(), "--json")
         assert done.stdout, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert (done.returncode == 0) == answer["ok"]

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import documented
 import pyrage
+import pytest
 from conftest import CONFIG, World
 
 SERVICES = ("todoku-postfix", "todoku-dovecot", "todoku-gate")
@@ -78,3 +80,21 @@ def test_a_passphrase_comes_from_a_file_of_roots_alone(world: World, tmp_path: P
     refused = world.todoku("backup", str(tmp_path / "b"))
     assert refused.returncode == 2
     assert "no terminal" in refused.stderr
+
+
+@pytest.mark.slow  # two backups, and all services are stopped and started
+def test_the_commands_of_the_page_save_and_restore(world: World, tmp_path: Path) -> None:
+    key = pyrage.x25519.Identity.generate()
+    identity = tmp_path / "key.txt"
+    identity.touch(mode=0o600)
+    identity.write_text(f"{key}\n")
+    example = {"age1...": str(key.to_public()), "/root/key.txt": str(identity), "/root/": f"{tmp_path}/"}
+    first, second, restore, apply = documented.block("backup.md", "todoku backup", example)
+    hidden = ("Passphrase", "The same once more")
+    documented.typed(first, tmp_path, dict.fromkeys(hidden, "correct horse battery"), hidden)
+    documented.run([second], tmp_path)
+    stop()
+    documented.typed(restore, tmp_path, {"Put it in place?": "y"})
+    documented.run([f"{apply} --yes"], tmp_path)  # what it asks depends on what it finds
+    world.submit(world.alice, world.carol, "after the page's restore")
+    assert world.wait_for("after the page's restore")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dns.message
 import dns.query
+import documented
 import pytest
 from conftest import CONFIG, World
 from cryptography import x509
@@ -162,3 +163,11 @@ def test_the_internal_name_is_certified_by_our_own_authority(certified: World, t
     assert x509.load_der_x509_certificate(trusted["PayloadContent"]) == x509.load_pem_x509_certificate(
         root.read_bytes()
     )
+
+
+@pytest.mark.slow  # another renewal
+def test_the_commands_of_the_page_work(certified: World, tmp_path: Path) -> None:
+    said = documented.run(documented.block("certificates.md", "todoku certificate status"), tmp_path)
+    assert certified.hostname in said
+    documented.run(documented.block("certificates.md", "todoku ca show"), tmp_path)
+    assert b"BEGIN CERTIFICATE" in (tmp_path / "root.crt").read_bytes()

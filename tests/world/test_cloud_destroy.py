@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import documented
 import oci
 import pytest
-from clouds import Tenancy, fully_aligned, require_nothing_to_do, settle
+from clouds import Tenancy, fully_aligned, plan, require_nothing_to_do, settle, waits
 from conftest import World
 
 pytestmark = pytest.mark.slow
@@ -46,6 +48,7 @@ def test_destroy_leaves_nothing_behind_and_apply_leads_back_to_mail(world: World
     world.relay(advance_s=2 * 86_400)
     settle(world)
     require_nothing_to_do(world)
+    assert waits(plan(world)) == {}
     world.submit(world.alice, world.carol, "back again")
     assert not fully_aligned(world, world.wait_for("back again"))
 
@@ -64,3 +67,11 @@ def test_what_somebody_else_made_stays(world: World, tenancy: Tenancy) -> None:
         assert [each.name for each in tenancy.domains] == [world.domain]  # it is theirs too
     finally:
         tenancy.email.delete_sender(theirs.id)
+
+
+def test_who_leaves_types_what_the_page_says(world: World, tenancy: Tenancy, tmp_path: Path) -> None:
+    queue, destroy, records = documented.block("uninstalling.md", "todoku queue")
+    documented.run([queue], tmp_path)
+    documented.typed(destroy, tmp_path, {"Type ": world.domain})
+    assert tenancy.inventory()["domains"] == []
+    assert world.domain in documented.run([records], tmp_path)

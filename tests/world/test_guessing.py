@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import smtplib
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import documented
 import pytest
 from conftest import OFFICE, Account, World, wait
 
@@ -74,8 +74,9 @@ def try_from_the_office(world: World, account: Account, *passwords: str) -> list
 @pytest.fixture
 def jail(world: World) -> Iterator[None]:
     """The jail as it is offered, in a fail2ban that runs for as long as the test takes."""
-    for folder in ("filter.d", "jail.d"):
-        shutil.copy(OFFERED / folder / "todoku.conf", f"/etc/fail2ban/{folder}/todoku.conf")
+    # As the page says it; here a supervisor keeps the services, and what is installed is installed.
+    lines = documented.block("first-hour.md", "apt-get install", {"/opt/todoku/deploy": str(OFFERED.parent)})
+    documented.run([line for line in lines if line.startswith("cp ")], Path("/"))
     Path("/etc/fail2ban/jail.d/defaults-debian.conf").unlink(missing_ok=True)  # sshd, which is not here
     Path("/etc/fail2ban/jail.d/todoku.local").write_text(HERE)
     Path("/run/fail2ban").mkdir(exist_ok=True)
@@ -83,6 +84,7 @@ def jail(world: World) -> Iterator[None]:
     try:
         wait(lambda: "todoku" in status(), "fail2ban")
         yield
+        subprocess.run(["fail2ban-client", "unban", "--all"], check=True, capture_output=True)
     finally:
         server.terminate()
         server.wait(20)
@@ -113,9 +115,8 @@ def test_who_guesses_inside_is_locked_out_and_the_others_get_in(world: World, ja
         assert smtp.say("NOOP").code == 250
     assert world.outside_sends(world.alice.address, "while the office is locked out").returncode == 0
     # Not for ever.
-    subprocess.run(
-        ["fail2ban-client", "set", "todoku", "unbanip", "192.168.77.2"], check=True, capture_output=True
-    )
+    lines = documented.block("first-hour.md", "apt-get install", {"192.168.0.20": "192.168.77.2"})
+    documented.run([line for line in lines if line.startswith("fail2ban-client")], Path("/"))
     assert guess(world, 1, world.alice.password).stdout == "IN\n"
 
 

@@ -13,8 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import documented
 import pytest
 from conftest import World, wait
+
+from todoku.rehearsal.pki import Authority
 
 OLD = Path("/run/old-server")
 PORT = 1993
@@ -240,3 +243,62 @@ def test_accounts_log_in_with_the_passwords_of_the_old_server(old_server: World)
         for name in scheme:
             old_server.todoku("account", "remove", f"{name}@{old_server.domain}", "--yes")
         os.unlink(file)  # noqa: PTH108
+
+
+BUNDLE, HOSTS = Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/hosts")
+OLD_ADDRESS, OLD_NAME = "127.9.9.9", "imap.old.example"
+
+
+@pytest.fixture
+def imap_old_example(old_server: World, tmp_path: Path) -> Iterator[World]:
+    """The old server under the name that the page uses, with a certificate that is trusted, on the usual ports."""
+    authority = Authority.create(tmp_path / "pki")
+    certificate, key = authority.issue([OLD_NAME], tmp_path / "pki")
+    before = {file: file.read_bytes() for file in (BUNDLE, HOSTS)}
+    BUNDLE.write_bytes(before[BUNDLE] + authority.certificate_path.read_bytes())
+    HOSTS.write_bytes(before[HOSTS] + f"\n{OLD_ADDRESS} {OLD_NAME}\n".encode())
+    config = tmp_path / "dovecot.conf"
+    config.write_text(
+        CONFIG_2_3.replace("ADDRESS", OLD_ADDRESS)
+        .replace(f"base_dir = {OLD}/run", f"base_dir = {OLD}/run-of-the-page")
+        .replace("/etc/todoku/tls/self-signed.pem", str(certificate))
+        .replace("/etc/todoku/tls/self-signed.key", str(key))
+        .replace("port = 0", "port = 143")
+        .replace(f"port = {PORT}", "port = 993")
+    )
+    process = subprocess.Popen(["dovecot", "-F", "-c", str(config)])
+    try:
+        wait(lambda: _one_message_for("alice@hoge.example", "bob"), "the old server", 30)
+        yield old_server
+    finally:
+        process.terminate()
+        process.wait(20)
+        for file, content in before.items():
+            file.write_bytes(content)
+
+
+def _one_message_for(*logins: str) -> bool:
+    try:
+        for login in logins:
+            with imaplib.IMAP4_SSL(OLD_NAME, 993, timeout=20) as imap:
+                imap.login(login, PASSWORD.replace(" ", "_"))
+                imap.append("INBOX", "", "", _message(f"kept for {login}"))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.slow  # three commands, two of them at a terminal
+def test_the_commands_of_the_page_copy_mail(imap_old_example: World, tmp_path: Path) -> None:
+    password = tmp_path / "alice.password"
+    password.touch(mode=0o600)
+    password.write_text(PASSWORD.replace(" ", "_") + "\n")
+    example = {"/root/alice.password": str(password)}
+    dry, copied, starttls = documented.block("moving.md", "todoku import mail", example)
+    typed = {"assword": PASSWORD.replace(" ", "_")}
+    documented.typed(dry, tmp_path, typed, hidden=typed)
+    assert "kept for alice@hoge.example" not in subjects("alice@hoge.example")
+    documented.run([copied], tmp_path)
+    assert "kept for alice@hoge.example" in subjects("alice@hoge.example")
+    documented.typed(starttls, tmp_path, typed, hidden=typed)
+    assert "kept for bob" in subjects("bob@hoge.example")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import documented
 import pytest
 from conftest import CONFIG, World, allow_many_messages
 
@@ -52,6 +53,23 @@ def test_five_answers_become_settings_with_which_mail_arrives(
     assert world.wait_for("written by init").judged["dmarc"]["result"] == "pass"
     assert world.outside_sends(world.alice.address, "to what init wrote").returncode == 0
     assert world.read(world.alice, "to what init wrote")
+
+
+@pytest.mark.slow  # a plan of everything; at a terminal as tests/world/booted_systemd.py has it, too
+def test_at_a_terminal_five_questions_are_asked_and_the_plan_can_be_looked_at(
+    world: World, no_settings: Path, tmp_path: Path
+) -> None:
+    init, plan = documented.block("moving.md", "todoku init")
+    answers = {
+        "1 of 5": world.domain,
+        "2 of 5": world.hostname,
+        "3 of 5": "ap-tokyo-1",
+        "4 of 5": "oci",
+        "5 of 5": world.alice.address,
+    }
+    shown = documented.typed(init, tmp_path, answers)
+    assert "Next: todoku settings check && todoku plan" in shown
+    documented.run([plan], tmp_path)
 
 
 def test_a_settings_file_that_is_there_is_never_overwritten(world: World, tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
     )
     tasks: list[asyncio.Task[Any]] = []
     try:
-        connection = await asyncpg.connect(**_arguments(opened), timeout=_TIMEOUT, command_timeout=_TIMEOUT)
+        connection = await asyncpg.connect(
+            **ledger.for_asyncpg(opened.engine), timeout=_TIMEOUT, command_timeout=_TIMEOUT
+        )
         try:
             await connection.execute(store.GIVE_UP_WHO_IS_CUT_OFF)
             queries = Queries.from_asyncpg_connection(connection)
@@ -221,19 +223,3 @@ def _check_key(opened: Opened) -> None:
             "the key of bulk mail on this machine is not that of the others which share this database: "
             "copy /var/lib/todoku/campaign/key from one of those"
         )
-
-
-def _arguments(opened: Opened) -> dict[str, Any]:
-    """Where asyncpg finds the database that SQLAlchemy uses."""
-    url = opened.engine.url
-    socket = url.query.get("unix_sock")
-    if isinstance(socket, str):
-        folder, _, port = socket.rpartition("/.s.PGSQL.")
-        return {"host": folder, "port": int(port), "user": url.username, "database": url.database}
-    return {
-        "host": url.host,
-        "port": url.port or 5432,
-        "user": url.username,
-        "database": url.database,
-        "ssl": ledger.tls(opened.engine) or False,  # never what asyncpg would do of its own accord: "prefer"
-    }

@@ -121,7 +121,7 @@ class Probe:
     def _in_the_ledger(self) -> None:
         from todoku.delivery.trace import trace
 
-        engine = ledger.open(ledger.Place(self._settings.ledger.database or str(ledger.FILE)))
+        engine = ledger.open(ledger.place_of(self._settings))
         wanted = self._message_id
         _wait(lambda: bool(trace(engine, wanted)), "the agent has not written the message into the ledger")
 

@@ -38,7 +38,7 @@ def init(
     A file that is there is never overwritten. Tells what will hurt on this machine, and the next step.
     """
     from todoku.cli import init_answers
-    from todoku.host import instance, outlook
+    from todoku.host import facts, instance, outlook
     from todoku.host.client import Host
 
     context: Context = ctx.obj
@@ -63,7 +63,7 @@ def init(
     addresses = [ip_address(address) for address in known.addresses]
     findings = [*outlook.of_the_machine(host, addresses), *_of_the_network(known)]
     by_hand = list(init_answers.still_by_hand(known))
-    _tell(context.config, known, findings, by_hand, as_json=as_json)
+    _tell(context.config, known, facts.system(host)[0], findings, by_hand, as_json=as_json)
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -113,13 +113,15 @@ def _proposal(key: str, given: dict[str, Any], here: Instance | None, host: Host
 def _with_addresses(known: Answers, host: Host, *, as_json: bool) -> Answers:
     from dataclasses import replace
 
+    from todoku.cli import init_answers
     from todoku.host import outlook
 
     found = outlook.public_addresses(host, known.hostname)
     if not found:
         refuse(
             f"no public address was found: this machine has only private ones, and {known.hostname} has none in "
-            'the DNS. Enter its A record, or use --answers with addresses = ["203.0.113.10"]',
+            "the DNS. Enter its A record and begin again, or put this, with the right address, into a file, and use "
+            f"--answers FILE:\n\n{init_answers.as_file(known)}",
             FAILED,
             as_json=as_json,
         )
@@ -160,7 +162,7 @@ def _of_the_network(known: Answers) -> Iterator[Finding]:
 
 
 def _tell(
-    config: Path, known: Answers, findings: list[Finding], by_hand: list[str], *, as_json: bool
+    config: Path, known: Answers, system: str, findings: list[Finding], by_hand: list[str], *, as_json: bool
 ) -> None:
     following = "todoku settings check && todoku plan"
     if as_json:
@@ -169,6 +171,7 @@ def _tell(
             for each in findings
         ]
         found = {
+            "system": system,
             "addresses": known.addresses,
             "compartment": known.compartment,
             "instance": known.on_instance,
@@ -177,7 +180,10 @@ def _tell(
         print_json(answer | {"next": following})
         return
     say(f"\nWritten: {config}")
+    say(f"Found: {system}")
     say(f"Found: the public address {', '.join(known.addresses)}")
+    if not any(each.rule == "port.taken" for each in findings):
+        say("Found: ports 25, 465, 587 and 993 are free, or Postfix and Dovecot have them")
     if known.on_instance:
         say(f"Found: this is an instance of Oracle's cloud, in the compartment {known.compartment}")
     for each in findings:

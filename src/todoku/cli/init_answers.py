@@ -118,6 +118,12 @@ def read(text: str) -> dict[str, Any]:
     return given
 
 
+def as_file(answers: Answers) -> str:
+    """What was answered, as a file of answers, with an example for the address that is missing."""
+    lines = [f'{question.key} = "{getattr(answers, question.key)}"' for question in QUESTIONS]
+    return "\n".join([*lines, 'addresses = ["203.0.113.10"]'])
+
+
 def _checked(key: str, check: Callable[[Any], Any], value: Any) -> str:
     try:
         return str(check(value))

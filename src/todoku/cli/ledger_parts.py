@@ -25,7 +25,7 @@ def opened(ctx: typer.Context, what: str, *, as_json: bool) -> Iterator[Engine]:
     from todoku.store import StoreError, ledger
 
     try:
-        engine = ledger.open(ledger.Place(settings.ledger.database or str(ledger.FILE)))
+        engine = ledger.open(ledger.place_of(settings))
         yield engine
     except StoreError as error:
         refuse(str(error), FAILED, as_json=as_json)

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import gate, guessing, managers, own_services, way_out
+from todoku.host import database, gate, guessing, managers, own_services, way_out
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -35,7 +35,7 @@ _UNIT = """\
 # Written by Todoku. Changes made here are replaced.
 [Unit]
 Description=Todoku's agent: what became of every message
-After=network.target postgresql.service
+After={order}
 StartLimitIntervalSec=0
 
 [Service]
@@ -88,7 +88,8 @@ class LedgerSchema(HostResource["str | None"]):
 
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
     """All of the agent. `program` is how the gate is started: the same Python, the same settings."""
-    starter = _starter(facts, program)
+    place = ledger.place_of(settings)
+    starter = _starter(facts, program, database.order(place))
     user = frozenset({f"user:{USER}"})
     state = frozenset({"folder:/var/lib/todoku"})
     wanted: list[HostResource[Any]] = [
@@ -118,8 +119,9 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             reason="what is wrong at the moment, for the agent to tell the postmaster",
             after=user | state,
         ),
+        *database.resources(place, ledger.PASSWORD),
         LedgerSchema(
-            place=place(settings),
+            place=place,
             reason="what became of every message is kept in it",
             after=user | {f"folder:{STATE}"},
         ),
@@ -137,17 +139,20 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
     service = Service(
         daemon=AGENT,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), guessing.AGENT_FILE, *own_services.code(_CODE)),
+        configuration=(
+            *files,
+            str(program.config),
+            guessing.AGENT_FILE,
+            *own_services.code(_CODE),
+            *database.read_at_start(place),
+        ),
         reason="reads logs into the ledger, so that it is known what became of every message",
-        after=user | {SCHEMA_ID, guessing.ID, f"folder:{STATE}", f"folder:{EXCHANGE}"},
+        after=user
+        | database.needed(place)
+        | {SCHEMA_ID, guessing.ID, f"folder:{STATE}", f"folder:{EXCHANGE}"},
         follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID, guessing.ID}),
     )
     return [*wanted, service]
-
-
-def place(settings: Settings) -> ledger.Place:
-    """Where the ledger is."""
-    return ledger.Place(settings.ledger.database or str(ledger.FILE))
 
 
 def _command(facts: Facts, program: gate.Program) -> list[str]:
@@ -157,17 +162,18 @@ def _command(facts: Facts, program: gate.Program) -> list[str]:
     return command if facts.service_manager == "systemd" else [*command, "--log", LOG]
 
 
-def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
+def _starter(facts: Facts, program: gate.Program, order: str) -> RenderedFile | None:
     confined = own_services.without_rights(
         USER,
         USER,
         program.config,
         code_is_open=program.code_is_open,
         more="SupplementaryGroups=systemd-journal postdrop",
+        confined=own_services.RUNS_POSTFIX,
     )
 
     def unit(line: str) -> str:
         folders = f"{STATE} {EXCHANGE} {way_out.FOLDER}"
-        return _UNIT.format(command=line, folders=folders, confined=confined)
+        return _UNIT.format(command=line, folders=folders, confined=confined, order=order)
 
     return own_services.starter(AGENT, facts, _command(facts, program), unit)

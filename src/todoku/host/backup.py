@@ -35,12 +35,16 @@ MAIL = "var/lib/todoku/mail"
 # Below a root: where restoring works, and keeps what was there before.
 WORK, KEPT = ".restore", "before-restore"
 DATABASE = "var/lib/todoku/todoku.sqlite3"
-# Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time.
+# Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time. And
+# what says that a database is an older copy (`campaign.rolled_back`).
 _LEFT_OUT = frozenset(
     {
+        "var/lib/todoku/campaign-password",
+        "var/lib/todoku/campaign/last-sent",
         "var/lib/todoku/directory",
         "var/lib/todoku/gate/pid",
         "var/lib/todoku/gate/protect",
+        "var/lib/todoku/ledger-password",
         "var/lib/todoku/protect/store-credential",
         "var/lib/todoku/protect/web.pid",
         "var/lib/todoku/quarantine/door",

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from todoku.campaign import returned, tokens
 from todoku.campaign.opened import KEY
-from todoku.host import agent, gate, managers, own_services
+from todoku.delivery import left
+from todoku.host import agent, database, gate, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
@@ -31,6 +31,7 @@ from todoku.store import campaign as store
 USER = store.OWNER
 STATE = str(store.FOLDER)
 RETURNED = str(returned.FOLDER)
+LEFT = str(left.BULK)
 SCHEMA_ID = "campaign:schema"
 KEY_ID = "campaign:key"
 _CODE = ("campaign", "delivery", "gate", "settings", "store")
@@ -51,12 +52,9 @@ TimeoutStopSec=90
 KillMode=mixed
 UMask=0077
 MemoryMax=1G
-# Gives its rights up itself.
-User=root
 ReadWritePaths={folders}
-ProtectHome={home}
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH
-AmbientCapabilities=
+ProtectProc=invisible
+ProcSubset=pid
 {confined}
 
 [Install]
@@ -128,12 +126,18 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
     if settings.campaign is None:
         manager = managers.manager(facts.service_manager)
         reason = "the settings have no [campaign] any more"
-        if manager is None:
-            return []
-        return [Stopped(name=each.name, manager=manager, reason=reason) for each in (CAMPAIGN, PAGES)]
+        return [
+            *(
+                Stopped(name=each.name, manager=manager, reason=reason)
+                for each in (CAMPAIGN, PAGES)
+                if manager
+            ),
+            *database.resources(store.place(), store.PASSWORD),
+        ]
+    place = store.place_of(settings.campaign)
     user = frozenset({f"user:{USER}"})
     folder = frozenset({f"folder:{STATE}"})
-    needed = user | {SCHEMA_ID, KEY_ID}
+    needed = user | {SCHEMA_ID, KEY_ID} | database.needed(place)
     wanted: list[HostResource[Any]] = [
         Group(name=USER, reason="whom the lists of bulk mail belong to"),
         User(
@@ -160,8 +164,18 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             reason="what bounces of bulk mail, from the gate to the lists",
             after=user | {"folder:/var/lib/todoku", f"user:{gate.USER}"},
         ),
+        # Set-group-id: what it has sent of the relay's plan is for the agent, which has the queue wait.
+        Directory(
+            path=LEFT,
+            mode=0o2750,
+            owner=USER,
+            group=agent.USER,
+            reason="what bulk mail has used of the relay's plan, for the agent",
+            after=user | {"folder:/var/lib/todoku", f"group:{agent.USER}"},
+        ),
+        *database.resources(place, store.PASSWORD),
         CampaignSchema(
-            place=store.place(settings.campaign.database),
+            place=place,
             reason="who agreed to what, and who got which message",
             after=user | folder,
         ),
@@ -174,9 +188,12 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         "todoku.campaign",
         description="sends what is due of campaigns",
         code=_CODE,
+        more=database.read_at_start(place),
         # The counters, which are the gate's, and what the postmaster should know.
-        folders=(STATE, RETURNED, gate.STATE, agent.ALARMS, "/run/todoku"),
-        after=needed | {f"folder:{RETURNED}", "relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
+        folders=(STATE, RETURNED, LEFT, gate.STATE, agent.ALARMS, "/run/todoku"),
+        after=needed
+        | {f"folder:{each}" for each in (RETURNED, LEFT, agent.ALARMS)}
+        | {"relay-credential", gate.SERVICE_ID},
     )
     pages = _service(
         facts,
@@ -185,6 +202,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         "todoku.web.subscriptions_server",
         description="pages on which people subscribe and unsubscribe",
         code=(*_CODE, "web"),
+        more=database.read_at_start(place),
         folders=(STATE, "/run/todoku"),
         after=needed,
     )
@@ -199,6 +217,7 @@ def _service(
     *,
     description: str,
     code: Sequence[str],
+    more: Sequence[str],
     folders: Sequence[str],
     after: frozenset[str],
 ) -> list[HostResource[Any]]:
@@ -209,7 +228,7 @@ def _service(
     service = Service(
         daemon=daemon,
         manager=managers.manager(facts.service_manager),
-        configuration=(*files, str(program.config), *own_services.code(code)),
+        configuration=(*files, str(program.config), *own_services.code(code), *more),
         reason=description,
         after=after,
         follows=frozenset({*(f"file:{path}" for path in files), SCHEMA_ID}),
@@ -232,18 +251,13 @@ def _starter(
         return RenderedFile(f"/etc/supervisor/conf.d/{name}.conf", section)
     if facts.service_manager != "systemd":
         return None
-    needed = (
-        own_services.PACKAGE.resolve(),
-        Path(sys.prefix),
-        Path(sys.executable).resolve(),
-        program.config,
-    )
-    below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
+    confined = own_services.without_rights(USER, USER, program.config, code_is_open=False)
+    # Before it gives its rights up it reads what is another user's: the key of the links, the gate's counters.
+    before, after = "CAP_SETUID CAP_SETGID", "CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH"
     unit = _UNIT.format(
         description=description,
         command=own_services.unit_command(command),
         folders=" ".join(folders),
-        home="read-only" if below_home else "yes",
-        confined=own_services.CONFINED,
+        confined=confined.replace(before, after),
     )
     return RenderedFile(f"/etc/systemd/system/{name}.service", unit)

@@ -84,6 +84,6 @@ def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
     folders = f"{STATE} {agent.ALARMS} {place.HERE.database.parent}"
 
     def unit(line: str) -> str:
-        return _UNIT.format(command=line, folders=folders, confined=own_services.CONFINED)
+        return _UNIT.format(command=line, folders=folders, confined=own_services.RUNS_POSTFIX)
 
     return own_services.starter(DAILY_CHECK, facts, command, unit, umask="027")

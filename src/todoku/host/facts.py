@@ -82,6 +82,14 @@ def gather(host: Host) -> Facts:
     )
 
 
+def system(host: Host) -> tuple[str, bool]:
+    """What this machine calls its system, and whether it is a release that Todoku is made for."""
+    release = _os_release(host.text("/etc/os-release"))
+    return release.get("PRETTY_NAME", "a system without a name"), release.get(
+        "VERSION_CODENAME"
+    ) in _CAME_WITH
+
+
 def _os_release(text: str) -> dict[str, str]:
     """os-release(5): assignments as a shell would read them."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))

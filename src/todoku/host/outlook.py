@@ -19,7 +19,7 @@ import dns.exception
 import dns.resolver
 import dns.reversename
 
-from todoku.host import processes
+from todoku.host import facts, processes
 from todoku.host.client import Host
 from todoku.host.packages import Packages
 from todoku.host.services import DOVECOT, POSTFIX, taken
@@ -46,6 +46,7 @@ class Finding:
 
 def of_the_machine(host: Host, addresses: Sequence[Address]) -> Iterator[Finding]:
     """What this machine itself has or lacks. `addresses`: the public ones."""
+    yield from _system(host)
     yield from _memory(host.text("/proc/meminfo"))
     yield from _other_mail_server(host)
     yield from _taken_ports(host, addresses)
@@ -110,6 +111,17 @@ def _documented(address: Address) -> bool:
     """Addresses for examples (RFC 5737, RFC 3849): the rehearsal's world is made of them, and nobody else has them."""
     networks = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8:")
     return str(address).startswith(networks)
+
+
+def _system(host: Host) -> Iterator[Finding]:
+    name, is_known = facts.system(host)
+    if not is_known:
+        yield Finding(
+            "os.other",
+            True,
+            f"this is {name}",
+            "Todoku is made for Debian 12 and 13 and for Ubuntu 22.04, 24.04 and 26.04: use one of them",
+        )
 
 
 def _memory(meminfo: str) -> Iterator[Finding]:

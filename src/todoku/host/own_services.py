@@ -19,7 +19,8 @@ from todoku.host.services import Daemon
 
 PACKAGE = Path(todoku.__file__).parent
 
-# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides.
+# systemd.exec(5). For all of them; each adds where it may write, and what it needs besides. setfsuid(2), which is in no
+# group but @privileged, is for `ledger.as_owner_of`.
 CONFINED = """\
 ProtectSystem=strict
 PrivateTmp=yes
@@ -37,11 +38,15 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=@system-service setfsuid
 SystemCallErrorNumber=EPERM"""
+# For those that run Postfix's programs: postqueue(1) and others end at once where they cannot ask for the addresses.
+RUNS_POSTFIX = f"{CONFINED}\nRestrictAddressFamilies=AF_NETLINK"
 
 
-def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, more: str = "") -> str:
+def without_rights(
+    user: str, group: str, config: Path, *, code_is_open: bool, more: str = "", confined: str = CONFINED
+) -> str:
     """The lines of a unit for a service that is `user` and can do nothing else; `more` goes with its identity."""
     needed = (PACKAGE.resolve(), Path(sys.prefix), Path(sys.executable).resolve(), config)
     below_home = any(path.is_relative_to(home) for path in needed for home in ("/root", "/home"))
@@ -56,7 +61,7 @@ def without_rights(user: str, group: str, config: Path, *, code_is_open: bool, m
         "AmbientCapabilities=",
         "MemoryDenyWriteExecute=yes",
         "RemoveIPC=yes",
-        CONFINED,
+        confined,
         f"SystemCallFilter=~@resources{' @privileged' if code_is_open else ''}",
     ]
     return "\n".join(line for line in lines if line)

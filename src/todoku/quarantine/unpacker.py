@@ -113,6 +113,7 @@ def _make(control: socket.socket, user: str | None, bounds: Bounds) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError):
         Path("/proc/self/comm").write_text(NAME)
+    control = _alone(control)
     if os.geteuid() == 0 and user is not None:
         entry = pwd.getpwnam(user)
         os.setgroups([])
@@ -131,6 +132,16 @@ def _make(control: socket.socket, user: str | None, bounds: Bounds) -> None:
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _alone(control: socket.socket) -> socket.socket:
+    """Keep no descriptor of the service's but this one, as the lowest: `_unpack` has few to spend."""
+    lowest = 3
+    number = control.detach()
+    if number != lowest:
+        os.dup2(number, lowest)
+    os.closerange(lowest + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return socket.socket(fileno=lowest)
 
 
 def _unpack(connection: int, file: int, bounds: Bounds) -> None:

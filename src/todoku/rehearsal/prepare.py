@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +41,15 @@ def build(task: dict[str, Any], spec: root.RootSpec, resolver: str) -> None:
     resolv.write_text(resolver)
 
 
+def without_places(outside: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the names of folders for temporary files, which another root does not have: what
+    packages do when they are configured would fail there."""
+    return {name: value for name, value in outside.items() if name not in ("TMPDIR", "TMP", "TEMP")}
+
+
 def work(task: dict[str, Any]) -> int:
     """Install; 0 when the layer is complete."""
-    environment = os.environ | _ENVIRONMENT
+    environment = without_places(os.environ) | _ENVIRONMENT
     try:
         with _no_daemons():
             _install(task["packages"], environment)

@@ -95,6 +95,10 @@ def _beside_others(text: str, settings: Settings) -> str:
         text += '\n[dns]\npublisher = "manual"\n'
     if settings.tls.kind == "acme":
         text = _with_the_worlds_authority(text)
+    bulk = settings.campaign
+    if settings.ledger.database or (bulk and bulk.database):
+        # No way leads to it from there: files do as well.
+        text = re.sub(r"(?m)^\s*database(_password_file)?\s*=.*\n?", "", text)
     if settings.listen:
         return text
     own = ", ".join(f'"{address}"' for address in settings.addresses)

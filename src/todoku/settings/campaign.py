@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from todoku.settings import ports
 from todoku.settings.base import Frozen
+from todoku.settings.database import ABOUT_DATABASE, ABOUT_ITS_FILE, PasswordFile, PostgresqlUrl
 from todoku.settings.problems import wrong
 from todoku.settings.values import Count, MailAddress, kind
 
@@ -145,11 +146,14 @@ class Campaign(Frozen):
         '"click".',
         examples=["We count opens and clicks to write better. You can switch that off in your preferences."],
     )
-    database: str | None = Field(
+    database: PostgresqlUrl | None = Field(
         None,
-        description="The PostgreSQL database that lists and campaigns are kept in, as postgresql:///NAME. A file below "
-        "/var/lib/todoku unless you say otherwise.",
-        examples=["postgresql:///todoku"],
+        description="The PostgreSQL database that lists and campaigns are kept in; several machines can share it. "
+        f"{ABOUT_DATABASE}",
+        examples=["postgresql:///campaign"],
+    )
+    database_password_file: PasswordFile | None = Field(
+        None, description=ABOUT_ITS_FILE, examples=["/etc/todoku/secrets/campaign-database"]
     )
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from todoku.settings.outside import Relay
 
 _HOW = "write the user name on the first line and the password on the second, as Oracle's console showed them"
 _HOW_STORE = "write the access key on the first line and the secret key on the second"
+_HOW_ALONE = "write the password alone into it, on one line"
 _LARGEST = 4096  # bytes; a user name has about 200 characters, a password 20
 
 
@@ -51,6 +52,12 @@ def read_store(path: Path) -> StoreCredential:
     return StoreCredential(*_two_lines(path, "the object store's credential", _HOW_STORE))
 
 
+def read_password(path: Path, whose: str) -> str:
+    """The password alone in a file that nobody else can read. Raises `CredentialError`, which never repeats it."""
+    (password,) = _lines(path, whose, _HOW_ALONE, ("password",))
+    return password
+
+
 def _from_environment(prefix: str, environ: Mapping[str, str]) -> RelayCredential:
     values = []
     for name, what in ((f"{prefix}_USERNAME", "user name"), (f"{prefix}_PASSWORD", "password")):
@@ -66,27 +73,33 @@ def _from_environment(prefix: str, environ: Mapping[str, str]) -> RelayCredentia
 
 
 def _two_lines(path: Path, whose: str, how: str) -> tuple[str, str]:
+    named = ("user name", "password") if how is _HOW else ("access key", "secret key")
+    first, second = _lines(path, whose, how, named)
+    return first, second
+
+
+def _lines(path: Path, whose: str, how: str, named: Sequence[str]) -> list[str]:
+    """As many as there are names for what is on them."""
     text = _private_text(path, whose, how)
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     lines = [line.removesuffix("\r") for line in lines]
-    if len(lines) != 2:
-        raise CredentialError(f"{path} has {len(lines)} lines, not 2: {how}")
-    named = ("user name", "password") if how is _HOW else ("access key", "secret key")
+    if len(lines) != len(named):
+        raise CredentialError(f"{path} has {len(lines)} lines, not {len(named)}: {how}")
     for line, what in zip(lines, named, strict=True):
         if not line:
             raise CredentialError(f"{path}: the line of the {what} is empty: {how}")
-        _check_characters(line, what, str(path))
-    return lines[0], lines[1]
+        _check_characters(line, what, str(path), how)
+    return lines
 
 
-def _check_characters(value: str, what: str, place: str) -> None:
+def _check_characters(value: str, what: str, place: str, how: str = _HOW) -> None:
     # A space inside a password is conceivable; one at either end is a slip of the copying hand.
     bad = next((at for at, character in enumerate(value, 1) if not " " <= character <= "~"), None)
     if bad is not None:
         raise CredentialError(
-            f"{place}: character {bad} of the {what} is not printable ASCII: copy it again; {_HOW}"
+            f"{place}: character {bad} of the {what} is not printable ASCII: copy it again; {how}"
         )
     if value != value.strip(" "):
         raise CredentialError(f"{place}: the {what} begins or ends with a space: remove it")

@@ -153,6 +153,9 @@ def _unknown(model: type[Frozen], path: KeyPath) -> tuple[str | None, Fault]:
     """The key that was probably meant, if it is one of the same table, and what to say."""
     key = str(path[-1])
     message = "is not a key that exists here"
+    if key.lower() in ("password", "database_password") and "database_password_file" in model.model_fields:
+        fix = "write the password into a file that only root can read, and name that: database_password_file"
+        return None, Fault(path, "does not belong in this file, which is no place for secrets", fix)
     if key.lower() in _SECRETS:
         fix = "write user name and password into the file that relay.credential_file names, each on a line"
         return None, Fault(path, "does not belong in this file, which is no place for secrets", fix)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from todoku.settings import values
 from todoku.settings.base import Frozen
 from todoku.settings.campaign import Campaign
+from todoku.settings.database import ABOUT_DATABASE, ABOUT_ITS_FILE, PasswordFile, PostgresqlUrl
 from todoku.settings.firewall import Firewall
 from todoku.settings.metrics import Metrics
 from todoku.settings.outside import Cloud, Dns, Relay
@@ -201,12 +202,13 @@ class Gate(Frozen):
 class Ledger(Frozen):
     """What is kept of each message: who, to whom, when, and what became of it. Never its contents."""
 
-    database: str | None = Field(
+    database: PostgresqlUrl | None = Field(
         None,
-        description="The PostgreSQL database that it is kept in, as postgresql:///NAME, without a password: who "
-        "connects is known by the socket. A server on another host has to have TLS. A file below /var/lib/todoku "
-        "unless you say otherwise.",
+        description=f"The PostgreSQL database that it is kept in. {ABOUT_DATABASE}",
         examples=["postgresql:///todoku"],
+    )
+    database_password_file: PasswordFile | None = Field(
+        None, description=ABOUT_ITS_FILE, examples=["/etc/todoku/secrets/ledger-database"]
     )
     days: Annotated[int, Field(ge=1, le=3650)] = Field(
         30, description="How many days a message is remembered.", examples=[30]

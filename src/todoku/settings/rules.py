@@ -13,6 +13,7 @@ from typing import Any
 
 from todoku.settings import regions
 from todoku.settings.base import Frozen, NotKnownError
+from todoku.settings.database import databases_fit
 from todoku.settings.models import Settings
 from todoku.settings.problems import Fault, KeyPath
 from todoku.settings.returns import LONGEST_LOCAL
@@ -336,6 +337,7 @@ _RULES: tuple[Rule, ...] = (
     _what_is_counted_is_said,
     _return_address_has_room,
     _what_is_held_can_be_scanned,
+    databases_fit,
 )
 
 

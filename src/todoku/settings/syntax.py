@@ -11,6 +11,7 @@ _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$
 _PAIR = re.compile(r"^[ \t]*([A-Za-z0-9_.\"'-]+)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _COLON = re.compile(r"^\s*[A-Za-z0-9_-]+\s*:\s*\S")
 _TWICE = re.compile(r"Cannot declare \('([^']+)',?")
+_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s\"']*@")
 _WIDE = {
     **dict.fromkeys("“”„‟«»＂「」", '"'),
     **dict.fromkeys("‘’＇", "'"),
@@ -46,7 +47,7 @@ def problem(text: str, file: str, error: Exception) -> Problem:
         number,
         "",
         f"column {column}: not valid toml: {place[1]}",
-        _guess(line, place[1], column, place[2] is None),
+        _USER_AND_PASSWORD.sub("...@", _guess(line, place[1], column, place[2] is None)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from todoku.settings.campaign import Campaign
 from todoku.store import ledger
 from todoku.store.database import StoreError
 from todoku.store.ledger import Place, current_revision, read, write
@@ -19,6 +20,7 @@ from todoku.store.migrating import Migrations
 OWNER = "todoku-campaign"
 FOLDER = Path("/var/lib/todoku/campaign")
 FILE = FOLDER / "campaign.sqlite3"
+PASSWORD = Path("/var/lib/todoku/campaign-password")  # a copy of the administrator's, for OWNER
 _MIGRATIONS = Migrations(Path(__file__).parent / "campaign_migrations")
 # For PostgreSQL's sessions. A worker that is cut off in the middle of a transaction may hold the row that all need for
 # the pace: the server would wait for it as long as TCP does, a quarter of an hour or two hours. 15 seconds are half of
@@ -32,9 +34,14 @@ GIVE_UP_WHO_IS_CUT_OFF = """
 """
 
 
-def place(where: str | None = None) -> Place:
+def place(where: str | None = None, password_file: Path | None = None) -> Place:
     """Where it is: `where` as the settings say it (`campaign.database`), or the file."""
-    return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS)
+    return Place(where or str(FILE), "the campaign database", OWNER, _MIGRATIONS, password_file, PASSWORD)
+
+
+def place_of(wanted: Campaign) -> Place:
+    """Where it is by the settings."""
+    return place(wanted.database, wanted.database_password_file)
 
 
 def open(where: Place, *, kept: bool = False) -> Engine:
@@ -65,12 +72,14 @@ __all__ = [
     "FOLDER",
     "GIVE_UP_WHO_IS_CUT_OFF",
     "OWNER",
+    "PASSWORD",
     "Place",
     "StoreError",
     "current_revision",
     "migrate",
     "open",
     "place",
+    "place_of",
     "read",
     "wanted_revision",
     "write",

@@ -45,6 +45,11 @@ def test_the_answers_stand_in_the_settings() -> None:
     assert made.cloud is None
 
 
+def test_what_was_answered_is_not_lost_where_no_address_can_be_found_out() -> None:
+    told = init_answers.as_file(complete(read(FIVE.replace("manual", f"oci {OCID}")), None))
+    assert complete(read(told), None) == complete(read(FIVE.replace("manual", f"oci {OCID}")), None)
+
+
 def test_an_instance_says_who_it_is_by_itself() -> None:
     itself = OCID.replace("compartment", "instance")
     made = settings(FIVE.replace("manual", "oci"), Instance("ap-tokyo-1", OCID, itself))
@@ -146,6 +151,11 @@ def test_the_clock_is_compared_with_a_date_of_http() -> None:
     assert offset("Tue, 24 Nov 2026 08:10:00 GMT", now) == 600
     assert offset("Tue, 24 Nov 2026 07:59:00 GMT", now) == -60
     assert offset("yesterday", now) == 0
+
+
+def test_five_questions_at_most_and_each_says_what_it_is_for() -> None:
+    assert len(init_answers.QUESTIONS) <= 5
+    assert all(question.why.endswith(".") and question.ask for question in init_answers.QUESTIONS)
 
 
 def test_a_machine_that_is_no_instance_is_none() -> None:

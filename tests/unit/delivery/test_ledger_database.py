@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +123,20 @@ def test_a_link_in_the_agents_folder_does_not_lead_root_to_another_file(agents: 
         ledger.migrate(ledger.Place(str(agents / "ledger.sqlite3")))
     assert target.read_bytes() == b""
     assert target.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to somebody else")
+def test_root_that_may_not_take_on_the_owners_rights_does_not_go_on_with_its_own(agents: Path) -> None:
+    """As systemd has it with a filter of system calls that does not know setfsuid(2)."""
+    (agents / "ledger.sqlite3").write_bytes(b"x")
+    code = "import sys; from todoku.store import ledger; ledger.current_revision(ledger.Place(sys.argv[1]))"
+    ended = subprocess.run(
+        ["setpriv", "--bounding-set=-setuid", sys.executable, "-c", code, agents / "ledger.sqlite3"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "StoreUnusableError" in ended.stderr, ended.stderr
+    assert "may not take on the owner's rights (setfsuid)" in ended.stderr
+    assert (agents / "ledger.sqlite3").read_bytes() == b"x"
 
 
 def test_a_password_in_the_settings_is_refused_and_not_repeated() -> None:

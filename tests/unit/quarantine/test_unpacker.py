@@ -7,11 +7,13 @@ import os
 import signal
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from archives import aes
+from archives import aes, plain
 
 from todoku.quarantine import unpacker
 from todoku.quarantine.archive import Began, Bounds, Broken, Event, TooMuch, WrongPassword
@@ -60,11 +62,35 @@ def test_one_that_is_killed_is_an_answer_too(unpacking: Unpacker) -> None:
     assert ask(unpacking, aes({"a": PDF}), b"pw")
 
 
+def test_what_wants_more_memory_than_there_is_for_it_is_given_up_and_the_next_is_opened(
+    unpacking: Unpacker,
+) -> None:
+    # LZMA says itself how much memory it is to be unpacked with, up to 4 GiB, in four octets of the archive.
+    raw = bytearray(plain({"greedy": b"a" * 100_000}, zipfile.ZIP_LZMA))
+    with pytest.raises(Broken):  # it is read to its end, and nothing in it is protected
+        ask(unpacking, bytes(raw), b"pw")
+    at = raw.index(b"\x05\x00\x5d") + 3
+    raw[at : at + 4] = (2 * unpacker.MEMORY).to_bytes(4, "little")
+    with pytest.raises(TooMuch):
+        ask(unpacking, bytes(raw), b"pw")
+    assert ask(unpacking, aes({"a": PDF}), b"pw")
+
+
 def test_it_can_write_no_file_and_holds_no_core(unpacking: Unpacker) -> None:
     assert ask(unpacking, aes({"a": PDF}), b"pw")  # it has begun
     limits = Path(f"/proc/{unpacking.pid}/limits").read_text()
     for name in ("Max file size", "Max core file size"):
         assert f"{name:<26}0 " in limits
+
+
+def test_it_has_no_descriptor_of_the_service_and_all_of_its_own_few() -> None:
+    with ExitStack() as held:
+        for _ in range(40):
+            held.enter_context(tempfile.TemporaryFile())
+        made = unpacker.start(None, Bounds())
+        held.callback(made.close)
+        assert ask(made, aes({"a": PDF}), b"pw")
+        assert {path.name for path in Path(f"/proc/{made.pid}/fd").iterdir()} == {"0", "1", "2", "3"}
 
 
 def test_nobody_waits_and_it_ends(unpacking: Unpacker) -> None:

@@ -351,3 +351,32 @@ acme_directory = "https://acme.other.example/directory"
     without = text.replace('acme_directory = "https://acme.other.example/directory"\n', "")
     rehearsed = parse(run._beside_others(without, parse(without, "todoku.toml")), "todoku.toml")
     assert rehearsed.tls.acme_directory == authority.DIRECTORY
+
+
+def test_a_database_on_another_machine_is_left_out_as_no_way_leads_to_it() -> None:
+    from todoku.rehearsal import run
+    from todoku.settings import parse
+
+    text = """\
+hostname = "mx.hoge.example"
+addresses = ["203.0.113.10"]
+postmaster = "alice@hoge.example"
+[[domains]]
+name = "hoge.example"
+[relay]
+region = "ap-tokyo-1"
+[ledger]
+  database = "postgresql://writer@db.hoge.example/ledger"  # in the office
+database_password_file = "/etc/todoku/secrets/ledger-database"
+days = 7
+[campaign]
+sender = "news@hoge.example"
+sender_name = "Hoge"
+url = "https://news.hoge.example"
+database = "postgresql://writer@db.hoge.example/campaign"
+"""
+    rehearsed = parse(run._beside_others(text, parse(text, "todoku.toml")), "todoku.toml")
+    assert rehearsed.ledger.database is rehearsed.ledger.database_password_file is None
+    assert rehearsed.ledger.days == 7
+    assert rehearsed.campaign is not None
+    assert rehearsed.campaign.database is None

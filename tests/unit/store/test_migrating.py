@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine
 
-from todoku.store import StoreError, database, ledger, migrating
+from todoku.store import StoreError, campaign, database, ledger, migrating
 from todoku.store.migrating import Migrations
 
 
@@ -36,20 +36,37 @@ def _make_ledger(path: Path) -> None:
 # --- an upgrade is a migration, and a copy of what was there before ------------------------------------------------
 
 
+def _make_campaign(path: Path) -> None:
+    campaign.migrate(campaign.place(str(path)))
+
+
+MAKE = {"store": database.migrate, "ledger": _make_ledger, "campaign": _make_campaign}
+MIGRATIONS = {
+    "store": database._MIGRATIONS,
+    "ledger": ledger.Place().migrations,
+    "campaign": campaign.place().migrations,
+}
+
+
 def _migrate(kind: str, path: Path) -> None:
-    database.migrate(path) if kind == "store" else _make_ledger(path)
+    MAKE[kind](path)
 
 
 def _migrations(kind: str) -> Migrations:
-    return database._MIGRATIONS if kind == "store" else ledger._MIGRATIONS
+    return MIGRATIONS[kind]
 
 
-RELEASED = sorted((kind, revision) for kind in ("store", "ledger") for revision in _migrations(kind).known())
+RELEASED = sorted((kind, revision) for kind in MAKE for revision in _migrations(kind).known())
 A_ROW = {
     "store": "INSERT INTO alias (address, target) VALUES ('a@hoge.example', 'b@hoge.example')",
     "ledger": "INSERT INTO checkpoint (source, position) VALUES ('the log', '42')",
+    "campaign": "INSERT INTO forgotten (digest, since) VALUES ('somebody', 42.0)",
 }
-ASK = {"store": "SELECT target FROM alias", "ledger": "SELECT position FROM checkpoint"}
+ASK = {
+    "store": "SELECT target FROM alias",
+    "ledger": "SELECT position FROM checkpoint",
+    "campaign": "SELECT digest FROM forgotten",
+}
 
 
 def _at(kind: str, revision: str, path: Path) -> None:

@@ -9,14 +9,12 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from postgresql_server import Server, start_postgresql
-from todoku.campaign import workers
 from todoku.rehearsal.pki import Authority
 from todoku.store import StoreError, campaign, ledger
 
@@ -62,8 +60,7 @@ async def encrypted(engine: Any) -> bool:
     """Whether the connection of the workers' queue is."""
     import asyncpg
 
-    opened: Any = SimpleNamespace(engine=engine)
-    connection = await asyncpg.connect(**workers._arguments(opened), timeout=30)
+    connection = await asyncpg.connect(**ledger.for_asyncpg(engine), timeout=30)
     try:
         return bool(await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
     finally:
