@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import campaign, gate, protect, way_out
+from bench import campaign, campaign_workers, gate, protect, way_out
 from bench.host import BenchFailed, World, without_supervisord
 from bench.load import Refused
 from bench.machine import Machine
 
-NAMES = ("gate", "way-out", "protect", "campaign")
+NAMES = ("gate", "way-out", "protect", "campaign", "workers")
 _SLOTS = 20  # of the gate's slots in the time of the way out
 
 
@@ -48,6 +48,11 @@ def main() -> int:
             document["campaign"] = sent.as_json()
             verdicts += campaign.verdicts(sent)
             print(f"Bulk mail and other queues:\n{campaign.table(sent)}", flush=True)
+        if "campaign" in names or "workers" in names:
+            shared = campaign_workers.measure(options.recipients, options.rounds, _tell)
+            document["workers"] = shared.as_json()
+            verdicts += campaign_workers.verdicts(shared)
+            print(f"Bulk mail of several workers:\n{campaign_workers.table(shared)}", flush=True)
         if "gate" in names:
             results = gate.measure(world, options.packages, options.seconds / _SLOTS, options.rounds, _tell)
             document["gate"] = [each.as_json() for each in results]
@@ -75,7 +80,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/bench", description="Benchmarks, side by side with peers.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", type=_name, help="gate, way-out, protect, campaign; all without"
+        "names", nargs="*", metavar="NAME", type=_name, help=f"{', '.join(NAMES)}; all without"
     )
     parser.add_argument(
         "--seconds",

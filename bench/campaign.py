@@ -100,10 +100,10 @@ def measure(packages: Path, count: int, rounds: int, many: int, tell: Callable[[
 
 
 def _slot(peer: Peer, count: int) -> Slot:
-    with tempfile.TemporaryDirectory() as name, _sink() as (records, sink):
-        before = processes.cpu([sink])
-        figures = peer.run(Path(name), count, _PORT, records)
-        used = processes.cpu([sink]) - before
+    with tempfile.TemporaryDirectory() as name, sink() as (records, port, process):
+        before = processes.cpu([process])
+        figures = peer.run(Path(name), count, port, records)
+        used = processes.cpu([process]) - before
         taken = campaign_sink.taken(records)
     expected = set(range(count))
     return Slot(
@@ -119,23 +119,24 @@ def _slot(peer: Peer, count: int) -> Slot:
 
 def _todoku(count: int) -> tuple[Figures, float]:
     """Figures of a campaign to so many, and seconds for creating it."""
-    with tempfile.TemporaryDirectory() as name, _sink() as (_, _sink_process):
+    with tempfile.TemporaryDirectory() as name, sink() as (_, port, _process):
         folder = Path(name)
         created = campaign_peers.said(
             sys.executable, "-m", "bench.campaign_todoku", "prepare", name, str(count)
         )
-        figures = campaign_peers.todoku_sends(folder, _PORT, CONNECTIONS)
+        figures = campaign_peers.todoku_sends(folder, port, CONNECTIONS)
         if figures.recorded != count:
             raise BenchFailed(f"{figures.recorded} of {count} recipients are recorded as sent")
         return figures, created["created"]
 
 
 @contextmanager
-def _sink() -> Iterator[tuple[Path, int]]:
+def sink() -> Iterator[tuple[Path, int, int]]:
+    """The folder with its records, its port, its process."""
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "bench.campaign_sink", name, str(_PORT)]
-        with host.started(command, ready="READY") as sink:
-            yield Path(name), sink.pid
+        with host.started(command, ready="READY") as process:
+            yield Path(name), _PORT, process.pid
 
 
 def table(result: Result) -> str:

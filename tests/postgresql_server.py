@@ -40,6 +40,16 @@ class Server:
             check=True, capture_output=True, cwd="/",
         )  # fmt: skip
 
+    def take(self, certificate: Path, key: Path) -> None:
+        """For TLS, from the next start on."""
+        cluster = self.folder / "cluster"
+        for made, wanted in ((certificate, cluster / "server.crt"), (key, cluster / "server.key")):
+            shutil.copyfile(made, wanted)
+            wanted.chmod(0o600)
+            shutil.chown(wanted, cluster.owner())
+        with (cluster / "postgresql.conf").open("a") as file:
+            file.write("ssl = on\n")
+
     def start(self) -> None:
         fsync = "on" if self.durable else "off"
         self.process = subprocess.Popen(
@@ -87,9 +97,17 @@ class Server:
 
 @contextmanager
 def start_postgresql(
-    folder: Path, *, durable: bool = False, inside: tuple[str, ...] = (), listens: str = "", port: int = 5432
+    folder: Path,
+    *,
+    durable: bool = False,
+    inside: tuple[str, ...] = (),
+    listens: str = "",
+    port: int = 5432,
+    certificate: tuple[Path, Path] | None = None,
 ) -> Iterator[Server]:
-    """Runs in `folder`, which is removed afterwards. Who is in the network of an address it `listens` to is trusted."""
+    """Runs in `folder`, which is removed afterwards. Who is in the network of an address it `listens` to is trusted.
+
+    `certificate` (and its key): with TLS."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     assert found, "there is no PostgreSQL: script/setup --dev installs it"
     server = Server(folder, found[-1].parent, durable, inside, listens, port)
@@ -98,6 +116,8 @@ def start_postgresql(
         if listens:
             with (folder / "cluster/pg_hba.conf").open("a") as file:
                 file.write("host all all samenet trust\n")
+        if certificate is not None:
+            server.take(*certificate)
         server.start()
         yield server
     finally:

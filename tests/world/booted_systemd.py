@@ -233,14 +233,18 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 ALICE = Account("alice@hoge.example", "alice@hoge.example", PASSWORD)
 
 
-def _mail_flows(server: Server, number: str) -> None:
-    """From the office to the provider, and from outside into the mailbox."""
+def _from_the_office(server: Server, subject: str) -> None:
     from_the_office = [
         *OFFICE, "env", f"SSL_CERT_FILE={server.certificate()}", "python", "-c", _SUBMIT, server.hostname,
-        ALICE.login, PASSWORD, server.carol, f"out {number}",
+        ALICE.login, PASSWORD, server.carol, subject,
     ]  # fmt: skip
     done = subprocess.run(from_the_office, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _mail_flows(server: Server, number: str) -> None:
+    """From the office to the provider, and from outside into the mailbox."""
+    _from_the_office(server, f"out {number}")
     arrived = server.wait_for(f"out {number}", 60)
     assert arrived.judged["dmarc"]["result"] == "pass"
     assert arrived.judged["header_from"] == ALICE.address
@@ -359,6 +363,24 @@ def test_services_that_systemd_has_locked_up_reach_a_database_on_another_machine
     server.machine.run("sh", "-ec", asked, "/var/lib/todoku/ledger-password")
 
 
+def test_postfix_hears_of_it_when_the_way_out_is_shut_and_opened(server: Server) -> None:
+    # As the agent does it: its folder, its user; root's part is a unit that waits for the file to change.
+    reloads = "journalctl --no-pager --output=cat -u todoku-way-out.service | grep -c ^Finished || true"
+
+    def heard() -> int:
+        return int(server.machine.run("sh", "-c", reloads).stdout)
+
+    table, agent = (
+        "/var/lib/todoku/way-out/table",
+        ("setpriv", "--reuid=todoku-agent", "--clear-groups", "--"),
+    )
+    for content in ("# shut", ""):
+        before = heard()
+        server.machine.run(*agent, "sh", "-c", f"printf '%s' '{content}' >{table}")
+        wait(lambda before=before: heard() > before, "the reload")
+    _mail_flows(server, "after the way out was opened")
+
+
 def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
     before = _main_process(server.machine)
     server.machine.run("kill", "-9", str(before))
@@ -368,6 +390,35 @@ def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
         "its word",
     )
     _mail_flows(server, "after the gate was killed")
+
+
+def test_the_way_out_is_shut_and_opened_by_who_may_write_one_table_only(server: Server) -> None:
+    # The agent is not root here: a unit sees that the table has changed, and has Postfix read it.
+    machine = server.machine
+    machine.run("systemctl", "stop", "todoku-agent")
+    table = "/var/lib/todoku/way-out/table"
+
+    def reloads() -> int:
+        return machine.run(
+            "journalctl", "--no-pager", "--grep", "reload -- version", check=False
+        ).stdout.count("postfix/master")
+
+    before = reloads()
+    shut = f"echo 'outside day 200 2099-01-01 00:00:00' >{table}.new && mv {table}.new {table}"
+    machine.run("runuser", "-u", "todoku-agent", "--", "sh", "-c", shut)
+    wait(lambda: reloads() > before, "Postfix to be told", 60)
+
+    def waits() -> bool:
+        return "plan of the day is used up" in machine.run("postqueue", "-j").stdout
+
+    _from_the_office(server, "waits for the plan")
+    wait(waits, "the message to wait", 60)
+    machine.run("systemctl", "start", "todoku-agent")  # which knows better
+    server.wait_for("waits for the plan", 60)
+    assert machine.read(table) == ""
+    wait(lambda: not waits(), "the queue to be empty", 60)
+    listed = machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout
+    assert "todoku-way-out" not in listed
 
 
 def test_after_a_reboot_all_is_there_and_mail_flows_again(server: Server) -> None:

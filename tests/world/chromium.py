@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path("/usr/lib/chromium/chromium")
-_KEYS = {"Tab": 9, "Enter": 13}
+_KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39, "ArrowDown": 40, "ArrowUp": 38}
+_TEXTS = {"Enter": "\r", " ": " "}
 _PATIENCE = 30.0
 
 
@@ -35,6 +36,7 @@ class Chromium:
         self._process = subprocess.Popen(
             [PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
              "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={profile}",
+             "--disable-features=IsolateSandboxedIframes",  # a frame of ours can be looked into
              f"--ignore-certificate-errors-spki-list={base64.b64encode(key).decode()}",
              f"--accept-lang={language}", "about:blank"],
             env=environment, preexec_fn=descriptors, pass_fds=(theirs_in, theirs_out, 3, 4),
@@ -105,7 +107,7 @@ class Chromium:
 
     def press(self, key: str) -> None:
         code = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
-        text = {"text": "\r"} if key == "Enter" else {}
+        text = {"text": _TEXTS[key]} if key in _TEXTS else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **code)
 
@@ -135,6 +137,34 @@ class Chromium:
         self.call("Input.dispatchMouseEvent", type="mousePressed", **at)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", **at)
 
+    def frame(self) -> tuple[str, int]:
+        """What is said in the one frame of the page, once there is anything, and how wide it is, in CSS pixels."""
+        frame, nodes = self._frame()
+        owner = self.call("DOM.getFrameOwner", frameId=frame)
+        box = self.call("DOM.getBoxModel", backendNodeId=owner["backendNodeId"])
+        return "\n".join(_said(node) for node in nodes), int(box["model"]["width"])
+
+    def press_in_frame(self, role: str, name: str) -> None:
+        """Enter on what is in the frame."""
+        nodes = [
+            n
+            for n in self._frame()[1]
+            if not n.get("ignored") and n["role"]["value"] == role and name in _said(n)
+        ]
+        assert nodes, f"there is no {role} {name!r} in the frame"
+        self.call("DOM.focus", backendNodeId=nodes[0]["backendDOMNodeId"])
+        self.press("Enter")
+
+    def _frame(self) -> tuple[str, list[dict[str, Any]]]:
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            for each in self.call("Page.getFrameTree")["frameTree"].get("childFrames", []):
+                nodes = self.call("Accessibility.getFullAXTree", frameId=each["frame"]["id"])["nodes"]
+                if any(_said(node).strip() for node in nodes):
+                    return str(each["frame"]["id"]), nodes
+            time.sleep(0.1)
+        raise AssertionError("the frame stays empty")
+
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
 
@@ -155,3 +185,7 @@ class Chromium:
         self._process.wait()
         os.close(self._in)
         os.close(self._out)
+
+
+def _said(node: dict[str, Any]) -> str:
+    return str(node.get("name", {}).get("value", ""))

@@ -179,7 +179,7 @@ def settle(world: World) -> None:
         world.apply()
         return world.todoku("plan", "--check").returncode == 0
 
-    wait(settled, "a plan that is empty", 60)
+    wait(settled, "a plan that is empty", 150)
 
 
 def fully_aligned(world: World, arrived: Arrived) -> list[str]:

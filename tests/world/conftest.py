@@ -217,7 +217,7 @@ def _now() -> str:
     return email.utils.formatdate(localtime=False)
 
 
-def wait(find: Callable[[], T | None], what: str, seconds: float = 20) -> T:
+def wait(find: Callable[[], T | None], what: str, seconds: float = 60) -> T:
     """What `find` returns as soon as that is something; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import grp
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import pytest
 from conftest import CONFIG, WATCH, Arrived, World, wait
 
 from todoku.campaign import tokens
+from todoku.delivery import left as leaving
 
 TABLE = """
 [campaign]
@@ -67,7 +69,7 @@ def bulk(the_world: World) -> Iterator[None]:
     before = CONFIG.read_text()
     CONFIG.write_text(before + TABLE.replace("hoge.example", the_world.domain))
     the_world.apply()
-    FOLDER.mkdir()
+    FOLDER.mkdir(exist_ok=True)
     (FOLDER / "text").write_text(TEXT)
     (FOLDER / "html").write_text(HTML)
     yield
@@ -139,9 +141,11 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     bouncing = [f"unknown.{name}{number}@{provider}" for number in range(2 * count // 100)]
     fine = [f"{name}.p{number}@{provider}" for number in range(count - len(suppressed) - len(bouncing))]
     make(world, name, suppressed + bouncing + fine)
+    counted = in_one_count()
     world.relay(
         suppress=suppressed, reply={"stage": "rcpt", "text": "451 Server error", "count": count // 10}
     )
+    nothing_is_begun_while_single_addresses_only_are_approved(world, name)
     asked(world, "campaign", "start", name)
     wait(lambda: numbers(name)["sent"] > 0, "the first message")
     begun = time.monotonic()
@@ -150,6 +154,13 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
     assert time.monotonic() - begun < 30  # generous, for a busy machine
     wait(lambda: not numbers(name)["ready"] + numbers(name)["leased"], "all to be tried", seconds)
     assert numbers(name)["deferred"] + numbers(name)["sent"] + numbers(name)["suppressed"] == count
+    # What left here and through the queue is one count of the relay's plan; each answer of the relay's is one of it.
+    wait(lambda: in_one_count()[0] > counted[0], "the personal message in the count", 60)
+    wait(
+        lambda: in_one_count()[1] - counted[1] == count,
+        "what was granted and not needed to be given back",
+        60,
+    )
     the_deferred_are_due()
     assert finished(name, seconds) == {"sent": count - len(suppressed), "suppressed": len(suppressed)}
     query = (
@@ -162,7 +173,7 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
         lambda: (all_ := got(world, name)) and len(all_) >= len(fine) and all_, "all to arrive", seconds
     )
     assert set(arrived) == set(fine)
-    those_that_bounced_are_known(name, len(bouncing))
+    what_became_of_them_is_known(name, len(bouncing), len(fine))
     mine = [each for each in world.arrived() if each.message["Subject"] == f"春 {name}"]
     assert len(mine) == len(fine)  # nobody got two
     for each in arrived.values():
@@ -172,17 +183,45 @@ def account_for_every_one(world: World, name: str, count: int, seconds: float) -
         )
 
 
-def those_that_bounced_are_known(name: str, count: int) -> None:
-    """The relay had accepted them, and says later, by its suppression list, that they bounced."""
+def in_one_count() -> tuple[int, int]:
+    """How many emails of the last day have left the queue, as the agent says, and how many as bulk mail, as its sender
+    says to the agent's group and nobody else."""
+    folder = leaving.BULK.stat()
+    assert (folder.st_mode & 0o777, grp.getgrgid(folder.st_gid).gr_name) == (0o750, "todoku-agent")
+    now = time.time()
+    queue, bulk = (leaving.read(each, now).used(leaving.DAY, now) for each in (leaving.FOLDER, leaving.BULK))
+    return queue, bulk
+
+
+def nothing_is_begun_while_single_addresses_only_are_approved(world: World, name: str) -> None:
+    """Each message has a return address of its own, which the relay takes for a whole domain only."""
+    senders = world.relay()["senders"]
+    world.relay(senders=[f"news@{world.domain}", f"bounces@{world.domain}"])
+    try:
+        refused = world.todoku("campaign", "start", name, "--yes")
+    finally:
+        world.relay(senders=senders)
+    assert refused.returncode == 1
+    assert "535 Authorization failed" in refused.stderr and f"as @{world.domain}" in refused.stderr
+    assert looked_up("SELECT state FROM campaign WHERE name = ?", name) == [("draft",)]
+
+
+def what_became_of_them_is_known(name: str, bounced: int, relayed: int) -> None:
+    """The relay had accepted them, and says later: by its suppression list who bounced, by its log who got it."""
     if not WATCH.exists():  # a world without a cloud has nobody to ask
         return
     query = (
         "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign "
         "JOIN subscriber s ON s.id = r.subscriber WHERE c.name = ? AND r.later = 'bounced' AND s.blocked = 'bounced'"
     )
+    arrived = (
+        "SELECT count(*) FROM recipient r JOIN campaign c ON c.id = r.campaign WHERE c.name = ? "
+        "AND r.relayed IS NOT NULL"
+    )
     watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
     try:
-        wait(lambda: looked_up(query, name) == [(count,)], "the bounces", 30)
+        wait(lambda: looked_up(query, name) == [(bounced,)], "the bounces", 60)
+        wait(lambda: looked_up(arrived, name) == [(relayed,)], "the relay's log", 60)
     finally:
         watch.terminate()
         watch.wait(10)
@@ -289,8 +328,10 @@ def test_a_relay_that_refuses_us_stops_it_and_is_an_alarm(world: World) -> None:
     provider = world.carol.partition("@")[2]
     make(world, "refused", [f"refused.p{number}@{provider}" for number in range(30)])
     said = "535 Authorization failed: Envelope From address news@hoge.example not authorized"
+    subprocess.run(["supervisorctl", "stop", "todoku-campaign"], check=True)
+    asked(world, "campaign", "start", "refused")  # it is taken at that moment, and later it is not
     world.relay(reply={"stage": "mail", "text": said, "count": 10})
-    asked(world, "campaign", "start", "refused")
+    subprocess.run(["supervisorctl", "start", "todoku-campaign"], check=True)
     alarm = Path("/var/lib/todoku/alarms/campaign.json")
     wait(lambda: alarm.exists() and "stopped:refused" in alarm.read_text(), "the alarm", 30)
     assert "not authorized" in alarm.read_text()

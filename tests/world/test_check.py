@@ -211,6 +211,56 @@ def test_whatever_is_dead_the_answer_is_there_within_ten_seconds(world: World) -
     assert {rule.partition(".")[0] for rule, _ in found(told, "pass", "warn")} == {"host"}
 
 
+@pytest.mark.slow  # the gate is stopped and started
+def test_a_service_that_does_not_run_is_the_one_thing_to_do(world: World) -> None:
+    subprocess.run(["supervisorctl", "stop", "todoku-gate"], check=True, capture_output=True)
+    try:
+        told = check(world)
+        shown = world.todoku("check", "--only-problems").stdout
+    finally:
+        subprocess.run(["supervisorctl", "start", "todoku-gate"], check=True, capture_output=True)
+        wait(lambda: "inbound.accepted" not in failed(check(world, "submission")), "mail to be taken again")
+    standing = [
+        each for each in told["findings"] if each["verdict"] in ("fail", "unknown") and not each["because"]
+    ]
+    assert [(each["rule"], each["about"]) for each in standing] == [("host.services", "todoku-gate")]
+    assert "inbound.accepted" in failed(told)
+    assert shown.startswith("FAIL    host.services (todoku-gate): todoku-gate does not run")
+    assert shown.count("FAIL ") == 1
+    assert "UNKNOWN" not in shown
+
+
+@contextmanager
+def black_hole() -> Iterator[None]:
+    """Nothing that leaves this machine, or a socket of it, is ever answered, nor refused."""
+    tables = ("iptables", "ip6tables")
+    rules = [["-p", "tcp", "--syn"], ["-p", "udp", "--dport", "53"], ["!", "-o", "lo"]]
+    try:
+        for table in tables:
+            for rule in rules:
+                subprocess.run([table, "-w", "-I", "OUTPUT", *rule, "-j", "DROP"], check=True)
+        yield
+    finally:
+        for table in tables:
+            for rule in rules:
+                subprocess.run([table, "-w", "-D", "OUTPUT", *rule, "-j", "DROP"], check=False)
+
+
+@pytest.mark.slow  # it is waited for
+@pytest.mark.parametrize("what", [(), ("domain", "outside.example")], ids=["everything", "a domain"])
+def test_when_the_network_swallows_everything_the_answer_is_there_within_ten_seconds(
+    world: World, what: tuple[str, ...]
+) -> None:
+    with black_hole():
+        begun = time.monotonic()
+        told = check(world, *what)
+        took = time.monotonic() - begun
+    assert told["seconds"] < 10
+    assert took < 15  # with the start of Python, on a machine that is busy
+    assert not {rule.partition(".")[0] for rule, _ in found(told, "pass", "warn")} - {"host"}
+    assert all(each["advice"] for each in told["findings"] if each["verdict"] != "pass")
+
+
 def test_any_domain_can_be_looked_at_from_outside(world: World) -> None:
     told = check(world, "domain", "outside.example", "--selector", "mail")
     assert not found(told, "fail", "unknown"), told

@@ -9,7 +9,7 @@ from pathlib import Path
 import documented
 import oci
 import pytest
-from clouds import Tenancy, fully_aligned, require_nothing_to_do, settle
+from clouds import Tenancy, fully_aligned, plan, require_nothing_to_do, settle, waits
 from conftest import World
 
 pytestmark = pytest.mark.slow
@@ -48,6 +48,7 @@ def test_destroy_leaves_nothing_behind_and_apply_leads_back_to_mail(world: World
     world.relay(advance_s=2 * 86_400)
     settle(world)
     require_nothing_to_do(world)
+    assert waits(plan(world)) == {}
     world.submit(world.alice, world.carol, "back again")
     assert not fully_aligned(world, world.wait_for("back again"))
 

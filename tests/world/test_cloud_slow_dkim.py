@@ -80,23 +80,30 @@ def test_apply_while_waiting_makes_nothing_twice(world: World, emptied: Tenancy)
     assert waits(plan(world)) or plan(world)["changes"]
 
 
+@pytest.mark.timeout(600)  # rounds of half a minute and more, on a machine that may be busy
 def test_apply_wait_goes_on_until_oracle_is_done(world: World, emptied: Tenancy) -> None:
     process = subprocess.Popen(
         ["todoku", "apply", "--yes", "--wait", "--json"], stdout=subprocess.PIPE, text=True
     )
     lines: list[str] = []
+
+    def is_waiting() -> bool:
+        told = [json.loads(line) for line in tuple(lines)]
+        return ("waits", f"dkim-active:{world.domain}") in {
+            (each.get("event"), each.get("id")) for each in told
+        }
+
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
     reader.start()
     try:
-        wait(
-            lambda: any(f'"dkim-active:{world.domain}"' in x and '"waits"' in x for x in lines), "waiting", 90
-        )
+        wait(is_waiting, "waiting", 180)
         assert process.poll() is None
         world.relay(dkim_activation_s=0.5, return_path_activation_s=0.5)
-        assert process.wait(90) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
         reader.join()
+        print(*lines, sep="")  # shown when the test fails
     outcome = json.loads(lines[-1])
     assert outcome["waiting"] == []
     assert f"sender:@{world.domain}" in outcome["changed"]

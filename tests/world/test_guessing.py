@@ -84,6 +84,7 @@ def jail(world: World) -> Iterator[None]:
     try:
         wait(lambda: "todoku" in status(), "fail2ban")
         yield
+        subprocess.run(["fail2ban-client", "unban", "--all"], check=True, capture_output=True)
     finally:
         server.terminate()
         server.wait(20)

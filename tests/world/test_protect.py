@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -36,6 +39,10 @@ recipients = "{dave}"
 [[protect.rules]]
 mode = "refuse"
 recipients = "never@{outside}"
+
+[[protect.rules]]
+mode = "link"
+recipients = "linked@{outside}"
 """
 PDF = bytes(range(256)) * 400
 
@@ -116,6 +123,33 @@ def test_one_message_for_inside_protected_and_passed(protects: None, world: Worl
     assert set(unpacked(to_dave, password(world, "three ways"))) == {"見積書.pdf"}
     (original,) = world.read(world.bob, "three ways").iter_attachments()
     assert original.get_content() == PDF
+
+
+def test_every_mode_in_one_message(protects: None, world: World) -> None:
+    to = [world.bob.address, world.carol, world.dave, f"linked@{world.dave.rpartition('@')[2]}"]
+    sent = written(world, to, "four ways", text="Hello\n")
+    assert submit(world, sent, to).code == 250
+    zipped = world.wait_for("four ways")
+    assert unpacked(zipped, password(world, "Password of the ZIP: four ways")) == {"見積書.pdf": PDF}
+
+    def both() -> list[Arrived] | None:
+        found = copies(world, "four ways", world.outside_inbox)
+        return found if len(found) == 2 else None
+
+    outside = wait(both, "both copies for those outside")
+    passed, linked = sorted(outside, key=lambda each: len(each.raw), reverse=True)
+    (original,) = passed.message.iter_attachments()
+    assert original.get_content() == PDF
+    assert Browser(world).ask("GET", link_in(linked.message)).status == 200
+    for each in (zipped, passed, linked):
+        assert each.judged["dmarc"]["result"] == "pass", each.judged
+        assert (each.message["Message-ID"], each.message["References"]) == (
+            sent["Message-ID"],
+            sent["References"],
+        )
+        assert each.message["X-Todoku-Protected"] is None
+    (inside,) = world.read(world.bob, "four ways").iter_attachments()
+    assert inside.get_content() == PDF
 
 
 def test_who_gets_the_original_and_who_nothing(protects: None, world: World) -> None:
@@ -242,6 +276,43 @@ def test_a_large_file_leaves_as_a_link_and_is_taken_back(protects: None, world: 
     assert Browser(world).ask("POST", f"{link}/code").status == 200
     assert "確認コード" in Browser(world).ask("GET", link).read().decode()
     assert sum(path.stat().st_size for path in shelf.iterdir()) < 6_000_000
+
+
+# slow: 82 MB go through Postfix, and the settings are applied twice for them
+@pytest.mark.slow
+def test_a_file_of_60_mb_leaves_as_a_link_and_arrives_whole(protects: None, world: World) -> None:
+    before = CONFIG.read_text()
+    CONFIG.write_text(f'{before}\n[limits]\nmessage_size = "90 MB"\n')
+    try:
+        world.apply()
+        shown = subprocess.run(
+            ["postconf", "-h", "message_size_limit"], capture_output=True, text=True, check=True
+        )
+        assert shown.stdout.strip() == "90000000"
+        content = os.urandom(1_000_000) * 60
+        message = written(world, [world.carol], "#link sixty")
+        message.add_attachment(content, "video", "mp4", filename="large.mp4")
+        raw = message.as_bytes(policy=SMTP)
+        assert len(raw) > 80_000_000
+        with world.submission(world.alice) as smtp:
+            smtp.be_patient(240)
+            assert smtp.say(f"MAIL FROM:<{world.alice.address}> SIZE={len(raw)}").code == 250
+            assert smtp.say(f"RCPT TO:<{world.carol}>").code == 250
+            assert smtp.message(raw + b"\r\n.\r\n").code == 250
+        arrived = world.wait_for("sixty", 60)
+        assert len(arrived.raw) < 100_000  # the relay takes 2 MB
+        assert arrived.judged["dmarc"]["result"] == "pass", arrived.judged
+        link, browser = link_in(arrived.message), Browser(world)
+        assert browser.ask("POST", f"{link}/open", {"code": code(world, link)}).status == 303
+        assert "60.0 MB" in browser.ask("GET", link).read().decode()
+        file = browser.ask("GET", f"{link}/1")
+        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(content).digest()
+        given = json.loads(world.todoku("protect", "list", "--json").stdout)["offers"]
+        (offer,) = [each for each in given if each["subject"] == "sixty"]
+        assert world.todoku("protect", "revoke", offer["id"][:12]).returncode == 0
+    finally:
+        CONFIG.write_text(before)
+        world.apply()
 
 
 def test_without_the_place_for_files_the_message_is_held(protects: None, world: World) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import oci
 import pytest
+from alarmed import subjects
 from clouds import Tenancy
 from conftest import CONFIG, World, wait
 from test_ledger import journeys, settled
@@ -64,8 +65,12 @@ def test_reported_as_unwanted_then_lifted_and_sent_again(world: World) -> None:
     eve = world.carol.replace("carol", "eve")
     subject = sent(world, eve, "unwanted")
     settled(world, subject, eve, "relayed", 40)
+    told = len(subjects(world, "Complaint about mail of"))
     world.relay(complain=[eve])
     settled(world, subject, eve, "complained", 40)
+    # The postmaster hears of it by mail, once a day for each sender: somebody before may have had it today.
+    wait(lambda: len(subjects(world, f"Complaint about mail of {world.alice.address}")) == 1, "the mail", 40)
+    assert len(subjects(world, "Complaint about mail of")) - told <= 1
     assert "complaints" in {
         alarm["name"] for alarm in json.loads(world.todoku("status", "--json").stdout)["alarms"]
     }
@@ -73,6 +78,7 @@ def test_reported_as_unwanted_then_lifted_and_sent_again(world: World) -> None:
     wait(lambda: "suppression lift" in _rcpt(world, eve), "the gate to refuse it", 30)
     assert world.todoku("suppression", "lift", eve).returncode == 0
     wait(lambda: _rcpt(world, eve).startswith("250"), "the gate to let it pass again", 30)
+    time.sleep(1.1)  # each worker of the gate looks once a second
     subject = sent(world, eve, "wanted again")
     settled(world, subject, eve, "relayed", 40)
 

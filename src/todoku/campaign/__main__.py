@@ -1,5 +1,7 @@
 """`python -m todoku.campaign`: sends what is due, in the foreground, for systemd and supervisord alike.
 
+One on each machine; with campaign.database in PostgreSQL they share it (docs/bulk.md, "Several machines").
+
 Two processes. The first is root's: it reads the relay's password, opens the gate's counters, and then does nothing but
 pass on what the postmaster should be told. The other one gives its rights up before it reads what strangers have
 entered into forms, and sends. When the first one ends, the other one sees its end of the socket close, and ends when
@@ -27,11 +29,13 @@ from todoku.campaign.errors import CampaignError
 from todoku.campaign.feedback import Feedback
 from todoku.campaign.leases import on_database_time
 from todoku.campaign.opened import Opened, open_campaigns
+from todoku.campaign.plan_room import PlanRoom
 from todoku.campaign.relay import Server
+from todoku.campaign.relayed import RelayLog
 from todoku.campaign.sender import Sender
 from todoku.delivery import alarms, privileges, suppressions
 from todoku.delivery.alarms import Alarm
-from todoku.gate import limits, spent
+from todoku.gate import spent
 from todoku.settings import DEFAULT_PATH, CredentialError, Settings, SettingsError, credential, load
 from todoku.store import StoreError, ledger
 from todoku.store import campaign as store
@@ -116,7 +120,7 @@ def _child(
 ) -> int:
     code = 1
     try:
-        counters = limits.Limits(settings)
+        counters = PlanRoom(settings)
         # As whom they belong to: the gate would not get into a file of root's.
         with ledger.as_owner_of(spent.FILE.parent):
             counters.open()
@@ -133,7 +137,7 @@ def _child(
     return code
 
 
-async def _work(opened: Opened, server: Server, counters: limits.Limits, theirs: socket.socket) -> int:
+async def _work(opened: Opened, server: Server, counters: PlanRoom, theirs: socket.socket) -> int:
     opened = await asyncio.to_thread(on_database_time, opened)
     sender = Sender(opened, server, counters)
     theirs.setblocking(False)
@@ -155,7 +159,7 @@ async def _work(opened: Opened, server: Server, counters: limits.Limits, theirs:
 
 
 async def _watch(opened: Opened, theirs: socket.socket) -> None:
-    feedback = Feedback(suppressions.FILE)
+    feedback = Feedback(suppressions.FILE, log=None if opened.state is None else RelayLog(opened.state))
     before: list[tuple[str, str, str]] | None = None
     loop = asyncio.get_running_loop()
     while True:

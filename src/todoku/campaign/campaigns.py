@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from todoku.campaign import lists, segments, tracking, trial
 from todoku.campaign.errors import NotKnownError, NotSoError
@@ -29,7 +41,7 @@ DRAFT, STARTED, PAUSED, STOPPED, CANCELLED, FINISHED = (
     "finished",
 )
 DESPITE = "started again despite: "  # begins the words of a campaign whose numbers somebody has looked at
-RESTORED = "restored from a backup of"  # begins the words of one that was being sent when the backup was made
+RESTORED = "restored from a backup of"  # begins the words of one that was not over when the backup was made
 UNSETTLED = ("ready", "leased", "deferred")
 # sent: the relay took it. suppressed: it took it, and said that it sends it nowhere; or we knew.
 SETTLED = ("sent", "failed", "suppressed", "unsubscribed", "cancelled")
@@ -48,6 +60,7 @@ class Numbers:
     suppressed: int = 0
     unsubscribed: int = 0
     cancelled: int = 0
+    relayed: int = 0
     bounced: int = 0
     complained: int = 0
     unsubscribed_later: int = 0
@@ -72,8 +85,9 @@ def create(
     test: Trial | None = None,
     counting: Counting | None = None,
 ) -> int:
-    """A draft with all its recipients. `not_of`: a campaign whose recipients get nothing of this one. `test`: the two
-    subjects go to a part of the people first. `counting`: what is counted of what people do; nothing without.
+    """A draft with all its recipients. `not_of`: a campaign; who has had that one, or may still get it, or was refused
+    for good, gets nothing of this one. `test`: the two subjects go to a part of the people first. `counting`: what is
+    counted of what people do; nothing without.
 
     Raises NotSoError: also when somebody's agreement is not known and there is no `reason` to write to them.
     """
@@ -134,11 +148,10 @@ def _fill(
     """One statement, whatever the size: a million rows take seconds."""
     got, person = schema.recipient, schema.subscriber
     query: Select[Any] = _who(list_id, segment)
-    for each in (campaign, excluded):
+    for each, which_rows in ((campaign, true()), (excluded, _have_had_it())):
         if each is not None:
-            query = query.where(
-                ~select(got.c.id).where(got.c.campaign == each, got.c.subscriber == person.c.id).exists()
-            )
+            theirs = (got.c.campaign == each) & (got.c.subscriber == person.c.id) & which_rows
+            query = query.where(~select(got.c.id).where(theirs).exists())
     which = literal("a") if variant is None else variant
     due = literal(now) if variant is None else case((variant == trial.REST, trial.NEVER), else_=now)
     columns = query.with_only_columns(
@@ -146,6 +159,12 @@ def _fill(
     ).order_by(person.c.id)
     names = ["campaign", "subscriber", "state", "variant", "due", "attempts"]
     connection.execute(insert(got).from_select(names, columns))
+
+
+def _have_had_it() -> ColumnElement[bool]:
+    """Not who was left out when a campaign was cancelled, could not be filled in, or was only put off until the end."""
+    got = schema.recipient
+    return got.c.state.in_((*UNSETTLED, "sent")) | ((got.c.state == "failed") & (got.c.code >= 500))
 
 
 def _who(list_id: int, segment: str) -> Select[Any]:
@@ -181,11 +200,13 @@ def start(opened: Opened, name: str, at: float | None = None, *, after_restore: 
     starts = now if at is None else at
     with opened.write() as connection:
         found = _checked(connection, name, (DRAFT, PAUSED, STOPPED), "be started")
-        words = DESPITE + str(found.words).removeprefix(DESPITE) if found.state == STOPPED else found.words
+        words = found.words
         if str(words).startswith(RESTORED):
             if not after_restore:
-                raise NotSoError(_restored(name, str(words)))
+                raise NotSoError(_restored(name, str(words), numbers(connection, found.id).left))
             words = None
+        elif found.state == STOPPED:
+            words = DESPITE + str(words).removeprefix(DESPITE)
         connection.execute(
             update(schema.campaign)
             .where(schema.campaign.c.id == found.id)
@@ -193,11 +214,13 @@ def start(opened: Opened, name: str, at: float | None = None, *, after_restore: 
         )
 
 
-def _restored(name: str, words: str) -> str:
+def _restored(name: str, words: str, left: int) -> str:
     return (
-        f"the campaign {name} was {words}, when it was being sent. Whoever got it between then and the loss would get "
-        "it a second time, and who unsubscribed or was forgotten in that time is not known here. "
-        f"`todoku campaign start {name} --after-restore` goes on all the same, `todoku campaign cancel {name}` ends it"
+        f"the campaign {name} is {words}. It may have been sent since then: of the {left:,} who are left in it here, "
+        "whoever got it between then and the loss would get it a second time, and who unsubscribed or was forgotten in "
+        "that time is not known here. With [cloud], what the relay's log says of that time is taken over within "
+        f"minutes: look again who is left. `todoku campaign start {name} --after-restore` goes on all the same, "
+        f"`todoku campaign cancel {name}` ends it"
     )
 
 
@@ -255,9 +278,11 @@ def numbers(connection: Connection, campaign: int) -> Numbers:
     )
     counts: dict[str, int] = {row[0]: row[1] for row in by_state}
     later = heard(connection, campaign)
+    arrived = select(func.count()).where(got.c.campaign == campaign, got.c.relayed.is_not(None))
     return Numbers(
         total=sum(counts.values()),
         **{state: counts.get(state, 0) for state in (*UNSETTLED, *SETTLED)},
+        relayed=connection.execute(arrived).scalar_one(),
         bounced=later.get("bounced", 0),
         complained=later.get("complained", 0),
         unsubscribed_later=later.get("unsubscribed", 0),

@@ -1,4 +1,5 @@
 """Somebody has filled in the form of a list: they get a message with a link, and are on the list once they used it.
+Without that message only on a list with single opt-in, and only who has not said no before.
 
 That message is a row like every other, of a campaign of its own that each list has: it survives crashes, keeps the
 pace, and is tried again. An address gets no more than one in an hour, so that nobody can be bothered by others.
@@ -9,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from todoku.campaign import campaigns, lists
+from todoku.campaign import campaigns, lists, persons
 from todoku.campaign.lists import Evidence, Membership
 from todoku.campaign.opened import Opened, inserted
+from todoku.campaign.tokens import Link
 from todoku.store import campaign_schema as schema
 
 AGAIN = 3600.0  # seconds until an address is written to again
@@ -60,9 +62,10 @@ def ask(opened: Opened, list_: Any, asked: Asked) -> None:
         held = lists.membership(connection, list_.id, number)
         if held is not None and held.state == Membership.CONFIRMED:
             return
-        _no_longer_forgotten(opened, connection, address)
         evidence = Evidence("asked", f"{asked.path} from {asked.client}", asked.agreed or list_.consent_text)
-        if not list_.double_opt_in:
+        # Anybody can fill in a form: who said no comes back by their own confirmation only, on every list.
+        said_no = held is not None or persons.is_forgotten(opened, connection, address)
+        if not list_.double_opt_in and not said_no:
             lists.set_membership(connection, list_.id, number, Membership.CONFIRMED, evidence, now)
             return
         if held is None:
@@ -70,9 +73,12 @@ def ask(opened: Opened, list_: Any, asked: Asked) -> None:
         _write_to(connection, _campaign(connection, list_, now), number, now)
 
 
-def _no_longer_forgotten(opened: Opened, connection: Connection, address: str) -> None:
-    digest = opened.keys.digest("forgotten", address)
-    connection.execute(delete(schema.forgotten).where(schema.forgotten.c.digest == digest))
+def confirm(opened: Opened, link: Link, evidence: Evidence) -> None:
+    """They used the link of that message. Who had asked to be forgotten is known again from now on."""
+    now = opened.clock()
+    with opened.write() as connection:
+        lists.set_membership(connection, link.list_id, link.subscriber, Membership.CONFIRMED, evidence, now)
+        persons.remember_again(opened, connection, link.subscriber)
 
 
 def _campaign(connection: Connection, list_: Any, now: float) -> int:

@@ -7,6 +7,7 @@ must not think differently of what has ended.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from dataclasses import replace
@@ -17,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from todoku.campaign.opened import Opened
 from todoku.campaign.rows import Lease
 from todoku.store import StoreError
+
+log = logging.getLogger("todoku.campaign")
 
 SECONDS = 60.0
 _RENEWED = 0.25  # of the lease: how often
@@ -74,7 +77,13 @@ class Held:
 
     def renewed(self, begun: float) -> None:
         """All leases were renewed; the statement was `begun` at that time of `machine_clock`."""
-        if machine_clock() > self._safe_until:
+        if (late := machine_clock() - self._safe_until) > 0:
+            if self.term:
+                log.warning(
+                    "the database was out of reach: leases could not be renewed for %.0f s, so what was leased before "
+                    "that is left to the others, but for what was on its way",
+                    late + self.seconds * _SAFE,
+                )
             self.term += 1
         self._safe_until = begun + self.seconds * _SAFE
 

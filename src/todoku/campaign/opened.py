@@ -21,12 +21,14 @@ KEY = store.FOLDER / "key"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`clock` gives seconds since 1970; tests move it."""
+    """`clock` gives seconds since 1970; tests move it. `state`: the folder for what is kept beside the database; None:
+    nothing is."""
 
     engine: Engine
     keys: tokens.Keys
     settings: Settings
     clock: Callable[[], float] = time.time
+    state: Path | None = None
 
     @property
     def wanted(self) -> Campaign:
@@ -67,4 +69,5 @@ def open_campaigns(settings: Settings, key: Path = KEY, *, kept: bool = False) -
     Raises `StoreError`, `CampaignError`.
     """
     assert settings.campaign is not None, "asked for before"  # noqa: S101
-    return Opened(store.open(store.place_of(settings.campaign), kept=kept), tokens.read(key), settings)
+    engine = store.open(store.place_of(settings.campaign), kept=kept)
+    return Opened(engine, tokens.read(key), settings, state=key.parent)

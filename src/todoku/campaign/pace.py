@@ -24,6 +24,7 @@ from todoku.store import campaign_schema as schema
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 GROWTH = 1.5  # warm-up: how much more on each later day
+TOO_FAST = "4.7.28"
 REST = 600.0  # seconds: "stop for ten minutes" (Google, "Email sender guidelines", 4.7.28)
 STEP = 60.0  # seconds after which one more at a time is tried
 
@@ -223,15 +224,18 @@ class Pace:
         window.add(now, 1)
         return 0.0
 
-    def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:
-        """These were leased. One sender counts them when they go."""
+    def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:  # noqa: ARG002
+        """These were leased. One sender counts them when they go. What was heard meanwhile of domains is kept to."""
+        for row in connection.execute(select(schema.slowed).where(schema.slowed.c.rests_until > now)):
+            if row.rests_until > self._resting.get(row.domain, 0.0):
+                self._slow(row.domain, row.rests_until)
 
     def arrived(self, domain: str, words: str, now: float) -> None:
         """The answer to one that was on its way. 4.7.28: nothing for ten minutes, then one at a time, then two..."""
         self._on_the_way[domain] -= 1
         if not self._on_the_way[domain]:
             del self._on_the_way[domain]
-        if "4.7.28" in words:
+        if TOO_FAST in words:
             self._slow(domain, now + REST)
             self._to_keep[domain] = now + REST
 

@@ -6,9 +6,10 @@ an old file does not bring it back. What they opened and clicked on is deleted, 
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from todoku.campaign import lists
 from todoku.campaign.errors import NotKnownError
@@ -49,19 +50,29 @@ def export(opened: Opened, address: str) -> dict[str, Any]:
             .where(got.c.subscriber == person.id)
             .order_by(got.c.id)
         )
-        did = schema.reaction
+        did, link = schema.reaction, schema.link
         reactions = connection.execute(
             select(
                 schema.campaign.c.name.label("campaign"),
                 did.c.link,
+                link.c.target,
                 did.c.by_machine,
                 did.c.time,
                 did.c.times,
             )
             .join(got, got.c.id == did.c.recipient)
             .join(schema.campaign, schema.campaign.c.id == got.c.campaign)
+            .join(link, (link.c.campaign == got.c.campaign) & (link.c.number == did.c.link), isouter=True)
             .where(got.c.subscriber == person.id)
             .order_by(did.c.id)
+        )
+        tried = schema.attempt
+        attempts = connection.execute(
+            select(schema.campaign.c.name.label("campaign"), tried.c.time, tried.c.code, tried.c.words)
+            .join(got, got.c.id == tried.c.recipient)
+            .join(schema.campaign, schema.campaign.c.id == got.c.campaign)
+            .where(got.c.subscriber == person.id)
+            .order_by(tried.c.id)
         )
         bounced = schema.bounce
         bounces = connection.execute(
@@ -74,10 +85,13 @@ def export(opened: Opened, address: str) -> dict[str, Any]:
             "attributes": person.attributes,
             "language": person.language,
             "blocked": person.blocked,
+            "blocked_since": person.blocked_since,
+            "blocked_words": person.blocked_words,
             "created": person.created,
             "lists": [dict(each._mapping) for each in lists_],
             "consent": [dict(each._mapping) for each in consents],
             "messages": [dict(each._mapping) for each in messages],
+            "attempts": [dict(each._mapping) for each in attempts],
             "reactions": [dict(each._mapping) for each in reactions],
             "bounces": [dict(each._mapping) for each in bounces],
         }
@@ -89,6 +103,8 @@ def forget(opened: Opened, address: str) -> None:
     digest = opened.keys.digest("forgotten", address)
     now = opened.clock()
     with opened.write() as connection:
+        if not opened.is_shared:
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         table = schema.forgotten
         if not connection.execute(select(table.c.digest).where(table.c.digest == digest)).first():
             connection.execute(insert(table), {"digest": digest, "since": now})
@@ -105,10 +121,28 @@ def forget(opened: Opened, address: str) -> None:
             connection.execute(delete(table).where(table.c.recipient.in_(of_mine)))
         connection.execute(update(got).where(mine).values(words=None, subscriber=None))
         connection.execute(delete(schema.subscriber).where(schema.subscriber.c.id == person.id))
+    _clear_the_journal(opened)
 
 
-def remember_again(opened: Opened, address: str) -> None:
+def _clear_the_journal(opened: Opened) -> None:
+    """SQLite's journal has had the pages as they were. Who reads at this moment keeps it from being cleared: then the
+    next writer's checkpoint does it."""
+    if opened.is_shared:
+        return
+    with closing(opened.engine.raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def is_forgotten(opened: Opened, connection: Connection, address: str) -> bool:
+    """Whether they have asked for it. `address` in lower case."""
+    table, digest = schema.forgotten, opened.keys.digest("forgotten", address)
+    return connection.execute(select(table.c.digest).where(table.c.digest == digest)).first() is not None
+
+
+def remember_again(opened: Opened, connection: Connection, subscriber: int) -> None:
     """Somebody who was forgotten subscribes anew, themselves."""
-    digest = opened.keys.digest("forgotten", lists.check_address(address))
-    with opened.write() as connection:
-        connection.execute(delete(schema.forgotten).where(schema.forgotten.c.digest == digest))
+    person, table = schema.subscriber, schema.forgotten
+    address = connection.execute(select(person.c.address).where(person.c.id == subscriber)).scalar()
+    if address is not None:
+        digest = opened.keys.digest("forgotten", address)
+        connection.execute(delete(table).where(table.c.digest == digest))

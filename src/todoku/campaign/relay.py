@@ -78,7 +78,7 @@ class Relay:
             )
         except (OSError, TimeoutError) as error:
             raise NotConnected(
-                f"{server.host}:{server.port} cannot be reached: {error or 'no answer'}"
+                f"{server.host}:{server.port} cannot be reached: {str(error) or 'no answer'}"
             ) from error
         relay = cls(transport, replies)
         try:
@@ -109,7 +109,7 @@ class Relay:
                 loop.start_tls(self._transport, self._replies, tls, server_hostname=server.host), _TIMEOUT
             )
         except (OSError, TimeoutError) as error:
-            raise NotConnected(f"TLS with {server.host} fails: {error or 'no answer'}") from error
+            raise NotConnected(f"TLS with {server.host} fails: {str(error) or 'no answer'}") from error
         if transport is None:
             raise NotConnected(f"TLS with {server.host} fails: it closed the connection")
         self._transport = transport

@@ -26,11 +26,13 @@ _got = schema.recipient
 _UNSETTLED = text("recipient.state IN ('ready', 'leased', 'deferred')")
 _WAITING = text("recipient.state != 'leased'")
 _ANY = text("true")
-# One statement for all of them: row by row, each would be a round trip.
+# One statement for all of them: row by row, each would be a round trip. Words may name the address: of who was
+# forgotten meanwhile they are not kept.
 _WRITE_MANY = text(
     """
     UPDATE recipient AS got
-    SET state = new.state, settled = new.settled, code = new.code, words = new.words, due = new.due,
+    SET state = new.state, settled = new.settled, code = new.code, due = new.due,
+        words = CASE WHEN got.subscriber IS NOT NULL THEN new.words END,
         attempts = got.attempts + new.more, owner = NULL
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new(
         number bigint, state text, settled double precision, code integer, words text, due double precision,
@@ -47,7 +49,8 @@ _LEASE_ALONE = "UPDATE recipient SET state = 'leased' WHERE id IN (SELECT value 
 _WRITE_ALONE = """
     UPDATE recipient
     SET state = json_extract(new.value, '$[1]'), settled = json_extract(new.value, '$[2]'),
-        code = json_extract(new.value, '$[3]'), words = json_extract(new.value, '$[4]'),
+        code = json_extract(new.value, '$[3]'),
+        words = CASE WHEN recipient.subscriber IS NOT NULL THEN json_extract(new.value, '$[4]') END,
         due = json_extract(new.value, '$[5]'), attempts = recipient.attempts + json_extract(new.value, '$[6]')
     FROM json_each(?) AS new
     WHERE recipient.id = json_extract(new.value, '$[0]')
@@ -119,12 +122,17 @@ def current(connection: Connection, now: float) -> Sequence[Any]:
 def lease(
     connection: Connection, campaign: int, most: int, now: float, held: Lease | None = None
 ) -> list[Leased]:
-    """Up to `most` that are due. Who has bounced or complained meanwhile gets nothing. `held`: by one of several."""
-    person = schema.subscriber
+    """Up to `most` that are due. Who has bounced, complained or said no meanwhile gets nothing, also when a first try
+    was under way at that moment. `held`: by one of several."""
+    person, of, table = schema.subscriber, schema.subscription, schema.campaign
+    on_the_list = (of.c.list == table.c.list) & (of.c.subscriber == _got.c.subscriber)
+    said_no = (table.c.kind == "bulk") & (func.coalesce(of.c.state, "") != "confirmed")
     query = (
         select(_got.c.id, _got.c.variant, _got.c.attempts, person.c.id.label("subscriber"), person.c.address)
-        .add_columns(person.c.attributes, person.c.language, person.c.blocked)
+        .add_columns(person.c.attributes, person.c.language, person.c.blocked, said_no.label("said_no"))
+        .join(table, table.c.id == _got.c.campaign)
         .join(person, person.c.id == _got.c.subscriber, isouter=True)
+        .join(of, on_the_list, isouter=True)
         .where(_got.c.campaign == campaign, _UNSETTLED, _waiting(connection), _got.c.due <= now)
         .order_by(_got.c.due, _got.c.id)
         .limit(most)
@@ -132,9 +140,12 @@ def lease(
     )
     found, not_wanted = [], []
     rows: Any = connection.execute(query) if held is not None else _in_one_row(connection, query)
-    for number, variant, attempts, subscriber, address, attributes, language, blocked in rows:
+    for number, variant, attempts, subscriber, address, attributes, language, blocked, no in rows:
         if subscriber is None or blocked:
-            not_wanted.append({"number": number, "words": blocked or "forgotten"})
+            not_wanted.append({"number": number, "new": "suppressed", "why": blocked or "forgotten"})
+            continue
+        if no:
+            not_wanted.append({"number": number, "new": "unsubscribed", "why": None})
             continue
         to = Person(subscriber, address, attributes, language, number, variant)
         found.append(Leased(number, to, attempts))
@@ -145,7 +156,8 @@ def lease(
         these = _got.c.id.in_([each.id for each in found])
         connection.execute(update(_got).where(these).values(state="leased", owner=held.owner, due=held.until))
     if not_wanted:
-        statement = update(_got).where(here).values(state="suppressed", settled=now, words=bindparam("words"))
+        statement = update(_got).where(here)
+        statement = statement.values(state=bindparam("new"), settled=now, words=bindparam("why"))
         connection.execute(statement, not_wanted)
     return found
 
@@ -184,7 +196,12 @@ def write(connection: Connection, results: Sequence[Result], owner: str | None =
         if each.counts and each.state != "sent"
     ]
     if tried:
-        connection.execute(insert(schema.attempt), tried)
+        these = _got.c.id.in_([each["recipient"] for each in tried])
+        known = set(
+            connection.execute(select(_got.c.id).where(these, _got.c.subscriber.is_not(None))).scalars()
+        )
+        if tried := [each for each in tried if each["recipient"] in known]:
+            connection.execute(insert(schema.attempt), tried)
     _block(connection, [each for each in results if each.state == "suppressed"])
 
 

@@ -24,6 +24,7 @@ from todoku.campaign.opened import Opened
 from todoku.campaign.pace import Pace
 from todoku.campaign.relay import SUPPRESSED, BeforeContent, NotConnected, Refused, Relay, Server
 from todoku.campaign.replies import Reply
+from todoku.campaign.rolled_back import LastSent
 from todoku.campaign.rows import Leased, Result
 from todoku.campaign.shared_pace import SharedPace
 from todoku.campaign.template import TemplateFault
@@ -74,6 +75,7 @@ class _Batch:
     hold_until: float = 0.0
     unsent: int = 0
     term: int = 0
+    sent_at: float = 0.0  # the last of them
 
 
 class Sender:
@@ -90,6 +92,7 @@ class Sender:
         )
         self._thread = ThreadPoolExecutor(1, "database")
         self._writer = Writer(self._write, self._thread)
+        self._last_sent = LastSent(opened.state)
         self._lines = [_Line() for _ in range(opened.wanted.connections)]
         self._letters: dict[int, Letter] = {}
         self._stopping = asyncio.Event()
@@ -147,6 +150,7 @@ class Sender:
         return None
 
     def _begin(self) -> None:
+        self._last_sent.check(self._opened)
         with self._opened.write() as connection:
             released = 0 if self._opened.is_shared else rows.release_all(connection)
             self._pace.load(connection, self._opened.clock())
@@ -172,8 +176,8 @@ class Sender:
             return _IDLE
         try:
             allowed = await self.in_thread(lambda: self._pace.allow(self._batch, now))
-        except (Busy, sqlite3.Error) as error:
-            log.warning("the gate's counters cannot be used: %s", error)
+        except (Busy, sqlite3.Error, OSError) as error:
+            log.warning("what of the relay's plan is used cannot be counted: %s", error)
             return _IDLE
         if not allowed.count:
             if allowed.until - now > _IDLE and allowed.words != self._why_waiting:
@@ -184,6 +188,8 @@ class Sender:
         batch = await self.in_thread(lambda: self._lease(found, allowed.count, now))
         unused = allowed.count - len(batch.jobs)
         await self._send(batch)
+        if batch.letter.bulk and batch.sent_at:
+            self._last_sent.note(batch.sent_at)
         self._size_batch(len(batch.jobs), self._opened.clock() - now)
         if not batch.refused:
             batch.refused = await self.in_thread(lambda: self._judge(batch))
@@ -192,8 +198,8 @@ class Sender:
             try:
                 # To the time that it was granted for: later, it would be room beyond the limit once that has passed.
                 await self.in_thread(lambda: self._pace.give_back(back, now))
-            except (Busy, sqlite3.Error) as error:
-                log.warning("the gate's counters cannot be used: %s", error)
+            except (Busy, sqlite3.Error, OSError) as error:
+                log.warning("what of the relay's plan is used cannot be counted: %s", error)
         return max(0.0, batch.hold_until - self._opened.clock())
 
     def _size_batch(self, count: int, seconds: float) -> None:
@@ -332,6 +338,7 @@ class Sender:
         if reply.code == SUPPRESSED:
             return Result(job.id, "suppressed", now, reply.code, reply.words)
         if reply.code // 100 == 2:
+            batch.sent_at = now
             return Result(job.id, "sent", now, reply.code)
         if reply.later and job.attempts + 1 < TRIES:
             return self._later(job, reply, batch)

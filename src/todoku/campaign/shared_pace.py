@@ -186,6 +186,7 @@ class SharedPace(Pace):
 
     def admit(self, connection: Connection, jobs: Sequence[Leased], now: float) -> None:
         """How many of these may go to each domain, told to `domain_until`."""
+        self._take_slowed(connection, now)
         self._read_slowed(connection, now)
         self._granted.clear()
         self._full_until.clear()
@@ -219,6 +220,18 @@ class SharedPace(Pace):
                     set_={"amount": _on_domain.c.amount + statement.excluded.amount},
                 )
             )
+
+    def _take_slowed(self, connection: Connection, now: float) -> None:
+        """Of what the relay's log says nobody is the owner: the first worker to see it tries that domain again."""
+        table = schema.slowed
+        taken = connection.execute(
+            update(table)
+            .where(table.c.owner.is_(None), table.c.rests_until > now)
+            .values(owner=self._owner)
+            .returning(table.c.domain, table.c.rests_until)
+        )
+        for row in taken.all():
+            self._slow(row.domain, row.rests_until)
 
     def _read_slowed(self, connection: Connection, now: float) -> None:
         table, takes = schema.slowed, STEP * self._wanted.connections

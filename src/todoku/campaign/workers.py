@@ -21,6 +21,7 @@ from todoku.campaign.errors import CampaignError
 from todoku.campaign.leases import DatabaseClock, Held, machine_clock
 from todoku.campaign.opened import Opened
 from todoku.store import StoreError, ledger
+from todoku.store import campaign as store
 from todoku.store import campaign_schema as schema
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
             f"campaigns in PostgreSQL are shared through PgQueuer, which is not installed ({error}): "
             "pip install 'todoku[postgresql]'"
         ) from error
-    logging.getLogger("pgqueuer").setLevel(logging.WARNING)
+    logging.getLogger("pgqueuer").setLevel(logging.ERROR)
+    logging.getLogger("pgqueuer").addFilter(_without_traceback)
     await sender.in_thread(lambda: _check_key(opened))
     await sender.in_thread(lambda: _renew(opened, held))
     await sender.begin()
@@ -69,6 +71,7 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
             **ledger.for_asyncpg(opened.engine), timeout=_TIMEOUT, command_timeout=_TIMEOUT
         )
         try:
+            await connection.execute(store.GIVE_UP_WHO_IS_CUT_OFF)
             queries = Queries.from_asyncpg_connection(connection)
             await queries.upgrade()
             manager = _manager(queries)
@@ -103,10 +106,16 @@ async def work(sender: Sender, opened: Opened, held: Held, *, until_idle: bool =
             connection.terminate()
     except broken as error:
         raise StoreError(
-            f"the queue in the campaign database could not be used: {error or 'no answer'}"
+            f"the queue in the campaign database could not be used: {str(error) or 'no answer'}"
         ) from error
     finally:
         await sender.end()
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Of the queue's own words: what made a worker end is said by itself, once."""
+    record.exc_info = None
+    return True
 
 
 def _manager(queries: Queries) -> QueueManager:

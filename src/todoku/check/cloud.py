@@ -148,7 +148,12 @@ def notes(settings: Settings, cloud: Cloud, means: Means) -> Iterator[Finding]:
     region = settings.relay.region
     told = desired.standing_notes(settings, cloud, means.addresses)
     for note in told:
-        yield warned("cloud.quota", note, "Do what this says, if it is not meant so", region)
+        yield warned(
+            "cloud.quota",
+            note,
+            "Unless it is meant so, change it in the settings or at Oracle, then run `todoku apply`",
+            region,
+        )
     allowed = None
     try:
         allowed = means.limits() if means.limits is not None else None

@@ -39,6 +39,14 @@ class Garbled(ConnectionError):
     """What came is no reply."""
 
 
+class Refused(ConnectionRefusedError):
+    """The server talks to us, and will have nothing to do with us."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"the server says {reply}")
+        self.reply = reply
+
+
 class Dialogue:
     """One connection. Every wait is bounded by `timeout` seconds. Raises OSError (ssl.SSLError is one)."""
 
@@ -94,13 +102,13 @@ class Dialogue:
 
 
 def greeted(dialogue: Dialogue, name: str) -> Reply:
-    """Wait for the greeting, say EHLO, and return what is offered. Raises OSError, also when the server refuses."""
+    """Wait for the greeting, say EHLO, and return what is offered. Raises OSError, Refused."""
     greeting = dialogue.reply()
     if greeting.code != 220:
-        raise ConnectionRefusedError(f"the server says {greeting}")
+        raise Refused(greeting)
     offered = dialogue.say(f"EHLO {name}")
     if offered.code != 250:
-        raise ConnectionRefusedError(f"the server says {offered}")
+        raise Refused(offered)
     return offered
 
 

@@ -19,8 +19,8 @@ from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Dns, Means, Unanswered
 from todoku.check.runner import Step
 from todoku.cloud.client import Cloud
-from todoku.cloud.dkim import look_at, waiting_for
-from todoku.cloud.values import ACTIVE
+from todoku.cloud.dkim import look_at
+from todoku.cloud.values import ACTIVE, Dkim
 
 _CHAIN = 8  # CNAMEs followed
 _ED25519 = 32  # bytes
@@ -68,10 +68,20 @@ def of_cloud(domain: str, cloud: Cloud, dns: Dns) -> Iterator[Finding]:
     else:
         said = f" ({key.details})" if key.details else ""
         seen = f"Oracle does not sign with the key {key.selector} yet: {key.state}{said}"
-        yield failed("dkim.active", seen, waiting_for(domain, key), domain)
+        yield failed("dkim.active", seen, _publish(key), domain)
     if key.cname:
         yield _target(domain, key.record_name, key.cname, dns)
     yield from record(domain, key.selector, dns)
+
+
+def _publish(key: Dkim) -> str:
+    """Oracle looks for the record, and signs when it has found it."""
+    if not key.cname:
+        return "Run `todoku apply` again in a few minutes: Oracle has not said yet which record it wants"
+    return (
+        f"See that {key.record_name} is a CNAME to {key.cname}, and wait: Oracle may take an hour or more to find it. "
+        "Until then mail goes out without a signature of the domain"
+    )
 
 
 def _target(domain: str, name: str, target: str, dns: Dns) -> Finding:

@@ -140,6 +140,16 @@ def _reports(domain: str, at: str, record: dmarc.Record, dns: Dns, ours: Domain 
         yield passed("dmarc.reports", f"reports go to {rua}", domain)
 
 
+def report_addresses(domain: str, dns: Dns) -> list[str]:
+    """The addresses to which the record of `domain` itself has reports sent. Raises Unanswered."""
+    texts = [value for value in dns.values(f"_dmarc.{domain}", "TXT") if dmarc.is_dmarc(value)]
+    try:
+        uris = (dmarc.parse(texts[0]).get("rua") or "").split(",") if len(texts) == 1 else []
+    except DmarcProblem:
+        return []  # `look` tells it
+    return [found[1].lower() for uri in uris if (found := _MAILTO.fullmatch(uri.strip()))]
+
+
 def _report_fault(domain: str, uri: str, dns: Dns) -> tuple[str, str] | None:
     """What is wrong with one address for reports, and what to do; RFC 9990 4 for those outside the domain."""
     found = _MAILTO.fullmatch(uri)

@@ -16,7 +16,9 @@ from todoku.check.explain import explain
 from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Means, Unanswered
 from todoku.check.runner import Step
+from todoku.host import processes
 from todoku.host.client import Host, HostError
+from todoku.host.services import AGENT, DOVECOT, GATE, PAGE, POSTFIX
 from todoku.protect import object_store
 from todoku.settings import CredentialError, ObjectStore, Settings, read_store
 from todoku.settings.regions import REGIONS
@@ -30,6 +32,12 @@ _LARGEST_SKEW, _SKEW = timedelta(minutes=5), timedelta(minutes=1)
 _LONG = timedelta(hours=1)
 _MANY = 100  # messages
 _SECONDS = 4.0
+_SERVICES = {
+    POSTFIX: "no mail comes in, and none leaves",
+    DOVECOT: "nobody can read or send mail, and what comes in waits at the senders",
+    GATE: "mail is put off in both directions",
+    AGENT: "nobody is told what became of mail",
+}
 
 
 def steps(settings: Settings, means: Means) -> list[Step]:
@@ -43,9 +51,29 @@ def steps(settings: Settings, means: Means) -> list[Step]:
             *(Step("host.disk", folder, lambda f=folder: disk(host, f)) for folder in _FOLDERS),  # type: ignore[misc]
             Step("host.queue", "", lambda: queue(host, means.now())),
         ]
+        if os.geteuid() == 0:  # nobody else may read who runs
+            found.append(Step("host.services", "", lambda: services(settings, host)))
         if settings.protect.links and settings.protect.store is not None:
             found.append(Step("host.object_store", "", lambda: store(settings, settings.protect.store)))
     return found
+
+
+def services(settings: Settings, host: Host) -> Iterator[Finding]:
+    """Whether everything runs without which mail stands still."""
+    wanted = {
+        **_SERVICES,
+        **({PAGE: "recipients cannot fetch attachments"} if settings.protect.links else {}),
+    }
+    down = {
+        daemon: harm
+        for daemon, harm in wanted.items()
+        if processes.main_process(host, daemon.pid_file, daemon.process) is None
+    }
+    for daemon, harm in down.items():
+        advice = "Run `todoku apply`, which starts it, or tells what it said last"
+        yield failed("host.services", f"{daemon.name} does not run: {harm}", advice, daemon.name)
+    if not down:
+        yield passed("host.services", f"{', '.join(daemon.name for daemon in wanted)} run")
 
 
 def store(settings: Settings, wanted: ObjectStore | None) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from todoku.check.dialogue import Dialogue, greeted
 from todoku.check.means import Means
 from todoku.settings import Settings
 
+LOOPBACK = "127.0.0.1"
 SECONDS = 4.0  # for each wait
 
 
@@ -36,7 +37,10 @@ PORTS = (WORLD, SUBMISSION, SUBMISSIONS, IMAPS)
 
 @dataclass(frozen=True)
 class Door:
-    """A port of ours, reached through the address that the world uses."""
+    """A port of ours, reached through the address that the world uses; else through loopback, where it listens always.
+
+    Behind an address translation, as in Oracle's cloud, a machine often cannot reach its own public address.
+    """
 
     port: Port
     hostname: str
@@ -45,6 +49,16 @@ class Door:
 
     def open(self) -> Dialogue:
         """A connection on which nothing was said yet. Raises OSError."""
+        try:
+            return self.from_outside()
+        except OSError as problem:
+            try:
+                return Dialogue(self.means.connect, LOOPBACK, self.port.number, SECONDS)
+            except OSError:
+                raise problem from None
+
+    def from_outside(self) -> Dialogue:
+        """The same, by the address that the world uses alone. Raises OSError."""
         return Dialogue(self.means.connect, self.address, self.port.number, SECONDS)
 
     @contextmanager
@@ -64,5 +78,9 @@ class NotOffered(ConnectionError):
     """There is no TLS at that port."""
 
 
+def door(port: Port, settings: Settings, means: Means) -> Door:
+    return Door(port, settings.hostname, str(settings.addresses[0]), means)
+
+
 def doors(settings: Settings, means: Means) -> list[Door]:
-    return [Door(port, settings.hostname, str(settings.addresses[0]), means) for port in PORTS]
+    return [door(port, settings, means) for port in PORTS]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from todoku.check.causes import consequences
 from todoku.check.finding import Finding, Verdict, by_urgency
 from todoku.check.rules import PROVIDERS, RULES, Demand
 
@@ -68,6 +69,12 @@ def _demand(finding: Finding, provider: str) -> Demand:
 
 
 def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Each rule once for each thing: the title, and what it is about."""
-    named = (f"{RULES[f.rule].title}{f' ({f.about})' if f.about else ''}" for f in findings)
+    """Each rule once for each thing: the title, and what it is about. Not what only follows from another of them."""
+    followers = consequences(findings)
+    standing = [f for f in findings if f not in followers]
+    named = (f"{_unsure(f)}{RULES[f.rule].title}{f' ({f.about})' if f.about else ''}" for f in standing)
     return tuple(dict.fromkeys(named))
+
+
+def _unsure(finding: Finding) -> str:
+    return "perhaps " if finding.verdict is Verdict.UNKNOWN else ""

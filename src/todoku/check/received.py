@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from todoku.check.authentication_results import Result, results
 from todoku.check.finding import Finding, by_urgency, failed, passed, unknown, warned
 from todoku.check.message.parsing import Message, parse
 from todoku.check.message.people import author
+from todoku.check.pasted import source
 
-_RESULT = re.compile(r"\s{0,20}([a-z][a-z0-9-]{0,30})\s{0,5}=\s{0,5}([a-z]{1,20})\b", re.IGNORECASE)
-_PROPERTY = re.compile(r"\b([a-z]{1,20}\.[a-z-]{1,20})\s{0,5}=\s{0,5}\"?([^\s\";]{1,300})", re.IGNORECASE)
 _RELAY = ("oracleemaildelivery.com", "oraclevcn.com", "oracle communications messaging server")
 _WITHIN_TLS = re.compile(
     r"\bwith\s{1,10}(?:utf8)?(?:e?smtps|esmtpsa|lmtps)\b|\bversion=tls|\bTLSv?1|\busing tls", re.IGNORECASE
@@ -25,36 +24,9 @@ _WITHIN_TLS = re.compile(
 _LONG = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One mechanism's result: "dkim", "pass", and what it was about ("header.d": "hoge.example")."""
-
-    method: str
-    result: str
-    properties: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def domain(self) -> str:
-        """The domain that the result is about."""
-        for name in ("header.d", "header.i", "smtp.mailfrom", "smtp.helo", "header.from"):
-            if value := self.properties.get(name):
-                return value.rpartition("@")[2].lower()
-        return ""
-
-
-def results(value: str) -> list[Result]:
-    """The results in an Authentication-Results field. Any text; never fails."""
-    found = []
-    for part in _without_comments(value).split(";")[:100]:
-        if match := _RESULT.match(part):
-            properties = {name.lower(): said for name, said in _PROPERTY.findall(part)}
-            found.append(Result(match[1].lower(), match[2].lower(), properties))
-    return found
-
-
 def look(raw: bytes, folder: str = "") -> list[Finding]:
-    """What the head of a received message says. `folder`: where it was found, if that is known."""
-    message = parse(raw)
+    """What the head of a received message says, however it was copied. `folder`: where it was found, if known."""
+    message = parse(source(raw))
     findings = [*_authentication(message), *_way(message)]
     if folder:
         findings.append(_folder(folder))
@@ -72,49 +44,79 @@ def _authentication(message: Message) -> Iterator[Finding]:
         return
     found = results(values[0])
     domain = author(message).rpartition("@")[2].lower()
-    yield _spf([each for each in found if each.method == "spf"])
+    yield _spf([each for each in found if each.method == "spf"], message)
     yield _dkim([each for each in found if each.method == "dkim"], domain)
     yield _dmarc([each for each in found if each.method == "dmarc"], domain)
 
 
-def _spf(found: list[Result]) -> Finding:
-    if not found:
-        advice = "Look at `todoku check spf`; some receivers write it into Received-SPF only"
+def _spf(found: list[Result], message: Message) -> Finding:
+    said = found[0].result if found else ""
+    about = f" for {found[0].domain}" if found and found[0].domain else ""
+    if not found and (field := message.first("Received-SPF")):  # RFC 7208 9.1
+        said = field.strip().partition(" ")[0].lower()
+    if not said:
+        advice = "Run `todoku check spf`, which asks for the relay's own address"
         return unknown("received.spf", "the receiver says nothing about SPF", advice)
-    said = found[0]
-    about = f" for {said.domain}" if said.domain else ""
-    if said.result == "pass":
+    if said == "pass":
         return passed("received.spf", f"spf=pass{about}")
-    advice = "Look at `todoku check spf` and `todoku check return-path`; mail that is forwarded always fails"
-    return failed("received.spf", f"spf={said.result}{about}", advice)
+    if said == "temperror":
+        advice = "Send it once more; if it stays so, run `todoku check dns`: some name server does not answer"
+    else:
+        advice = "Run `todoku check spf` and `todoku check return-path`; mail that is forwarded on the way always fails"
+    return failed("received.spf", f"spf={said}{about}", advice)
 
 
 def _dkim(found: list[Result], domain: str) -> Finding:
-    told = ", ".join(f"dkim={each.result} for {each.domain or 'an unnamed domain'}" for each in found)
-    if not found:
-        return failed("received.dkim", "the receiver saw no DKIM signature", "Look at `todoku check dkim`")
-    ours = [each for each in found if _aligned(each.domain, domain)]
+    signed = [each for each in found if each.result != "none"]
+    told = ", ".join(_told(each) for each in signed)
+    if not signed:
+        advice = "Run `todoku check dkim`: Oracle signs once the key is active"
+        return failed("received.dkim", "the receiver saw no DKIM signature", advice)
+    ours = [each for each in signed if _aligned(each.domain, domain)]
     if any(each.result == "pass" for each in ours):
         return passed("received.dkim", told)
-    if any(each.result == "pass" for each in found):
-        seen = f"{told}: of {domain or 'our domain'} no signature passes, only somebody else's"
-        advice = "Look at `todoku check dkim`: Oracle signs for the domain once its key is active"
+    if not ours and any(each.result == "pass" for each in signed):
+        seen = f"{told}: of {domain or 'our domain'} there is no signature, only somebody else's"
+        advice = "Run `todoku check dkim`: Oracle signs for the domain once its key is active"
         return failed("received.dkim", seen, advice)
-    advice = "Look at `todoku check dkim`; a mailing list or a filter on the way may have changed the message"
-    return failed("received.dkim", told, advice)
+    return failed("received.dkim", told, _dkim_advice(ours or signed))
+
+
+def _told(each: Result) -> str:
+    said = f" ({each.comment[:60]})" if each.comment and each.result != "pass" else ""
+    return f"dkim={each.result}{said} for {each.domain or 'an unnamed domain'}"
+
+
+def _dkim_advice(signed: list[Result]) -> str:
+    """By what the receiver says in its comment: the words of Gmail, Yahoo and Microsoft."""
+    said = " ".join(each.comment.lower() for each in signed)
+    if "body hash" in said or "body has been altered" in said:
+        return (
+            "Something changed the text after it was signed: send to another provider as well; if it passes there, it "
+            "was a filter or a mailing list on the way"
+        )
+    if "no key" in said or "key query" in said or any(each.result == "temperror" for each in signed):
+        return "Run `todoku check dkim` and `todoku check dns`: the receiver did not find the key's record"
+    if "expired" in said:
+        return "Look at the clock (`todoku check host`) and at how long it took: the signature had expired"
+    return "Run `todoku check dkim`; a filter or a mailing list on the way may have changed the message"
 
 
 def _dmarc(found: list[Result], domain: str) -> Finding:
-    if not found:
-        seen = "the receiver says nothing about DMARC"
-        return failed(
-            "received.dmarc", seen, f"Look at `todoku check dmarc`: is there a record for {domain or 'it'}?"
-        )
-    said = found[0]
-    if said.result in ("pass", "bestguesspass"):
-        return passed("received.dmarc", f"dmarc={said.result} for {said.domain or domain}")
-    advice = "Look at `todoku check dmarc`: SPF or DKIM has to pass for the very domain in From"
-    return failed("received.dmarc", f"dmarc={said.result} for {said.domain or domain}", advice)
+    said = found[0].result if found else ""
+    about = found[0].domain if found and found[0].domain else domain
+    if said in ("pass", "bestguesspass"):
+        return passed("received.dmarc", f"dmarc={said} for {about}")
+    if said in ("", "none"):
+        seen = f"dmarc=none for {about}" if said else "the receiver says nothing about DMARC"
+        advice = f"Run `todoku check dmarc`: the receiver seems to have found no record for {about or 'the domain'}"
+    elif said in ("temperror", "permerror"):
+        seen = f"dmarc={said} for {about}"
+        advice = "Run `todoku check dmarc` and `todoku check dns`: the receiver could not read the record"
+    else:
+        seen = f"dmarc={said} for {about}"
+        advice = "Put right what failed above: SPF or DKIM has to pass for the very domain in From"
+    return failed("received.dmarc", seen, advice)
 
 
 def _aligned(signed: str, author_domain: str) -> bool:
@@ -179,37 +181,25 @@ def _folder(folder: str) -> Finding:
 
 
 def _spam(message: Message) -> Iterator[Finding]:
-    """What filters wrote: Microsoft's spam confidence level, and SpamAssassin's and rspamd's headers."""
+    """What filters wrote: Microsoft's, Yahoo's, SpamAssassin's and rspamd's headers."""
+    for seen in _spam_marks(message):
+        advice = "Put right what failed above, then see `todoku check message` for its content"
+        yield failed("received.folder", seen, advice)
+
+
+def _spam_marks(message: Message) -> Iterator[str]:
     level = re.search(
         r"\bSCL:\s{0,3}(-?\d{1,2})", message.first("X-Forefront-Antispam-Report") or "", re.IGNORECASE
     )
     number = level[1] if level else (message.first("X-MS-Exchange-Organization-SCL") or "").strip()
-    advice = "Look at what failed above, and at `todoku check message` for its content"
     if re.fullmatch(r"\d{1,2}", number) and int(number) >= 5:
-        yield failed("received.folder", f"Microsoft takes it for spam (SCL {number})", advice)
+        yield f"Microsoft takes it for spam (SCL {number})"
+    elif re.search(
+        r"\bdest:J\b", message.first("X-Microsoft-Antispam-Mailbox-Delivery") or "", re.IGNORECASE
+    ):
+        yield "Outlook has put it into the folder for junk (dest:J)"
+    if message.first("X-YahooFilteredBulk") is not None:
+        yield "Yahoo has put it among the spam (X-YahooFilteredBulk)"
     flag = message.first("X-Spam-Flag") or message.first("X-Spam-Status") or message.first("X-Spam") or ""
     if flag.strip().lower().startswith("yes"):
-        yield failed("received.folder", f"the receiver's filter takes it for spam: {flag[:80]}", advice)
-
-
-def _without_comments(value: str) -> str:
-    """RFC 5322 3.2.2: comments may be nested, and quoted strings may hold parentheses."""
-    kept: list[str] = []
-    depth, quoted, skip = 0, False, False
-    for char in value:
-        if skip:
-            skip = False
-            if not depth:
-                kept.append(char)
-        elif char == "\\":
-            skip = True
-        elif char == '"' and not depth:
-            quoted = not quoted
-            kept.append(char)
-        elif char == "(" and not quoted:
-            depth += 1
-        elif char == ")" and depth:
-            depth -= 1
-        elif not depth:
-            kept.append(char)
-    return "".join(kept)
+        yield f"the receiver's filter takes it for spam: {flag[:80]}"

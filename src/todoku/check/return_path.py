@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from todoku.check import spf
-from todoku.check.finding import Finding, failed, passed
+from todoku.check.finding import Finding, failed, passed, unknown
 from todoku.check.means import Dns, Means
 from todoku.check.runner import Step
 from todoku.cloud.client import Cloud, newest
@@ -81,6 +81,9 @@ def _spf(domain: str, name: str, dns: Dns, relay: Sequence[str]) -> Iterator[Fin
     result = check_spf(Envelope(address, name, f"bounce@{name}"), dns.for_gate).result
     if result == "pass":
         yield passed("return-path.spf", f"SPF passes for {name}", domain)
+    elif result == "temperror":
+        seen = f"whether SPF passes for {name} is not known: the DNS gave no answer"
+        yield unknown("return-path.spf", seen, "Look again; if it stays so, see `todoku check dns`", domain)
     else:
         seen = f"for mail from the relay ({address}) with the envelope sender @{name} SPF says {result}"
         yield failed(

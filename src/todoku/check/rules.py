@@ -47,6 +47,7 @@ def _rule(title: str, source: str, demands: str = "") -> Rule:
 
 RULES: dict[str, Rule] = {
     # The host that everything else runs on
+    "host.services": _rule("a service of the mail system does not run", "docs/architecture.md"),
     "host.resolver": _rule("the host's own resolver does not answer", "RFC 5321 5.1"),
     "host.clock": _rule("the host's clock is wrong", "RFC 5322 3.6.1; O: at most 5 minutes"),
     "host.disk": _rule("the disk is nearly full", "Postfix queue_minfree"),
@@ -59,6 +60,9 @@ RULES: dict[str, Rule] = {
     "addresses.reverse": _rule("the address does not lead back to the host's name", "RFC 1912 2.1"),
     "mx.record": _rule("nobody can deliver mail to the domain", "RFC 5321 5.1", "--s"),
     "mx.host": _rule("an MX host cannot be reached by its name", "RFC 2181 10.3; RFC 5321 5.1"),
+    "inbound.accepted": _rule(
+        "mail to us is not taken", "RFC 5321 4.5.1; RFC 2142; M1: valid From and Reply-To", "--s"
+    ),
     "mta-sts.policy": _rule("the MTA-STS policy keeps mail away, or counts for nothing", "RFC 8461 3, 4"),
     "tls-rpt.record": _rule("reports about TLS do not arrive", "RFC 8460 3"),
     # Who may send
@@ -75,7 +79,7 @@ RULES: dict[str, Rule] = {
     "dkim.test": _rule("the DKIM key says that it is only a test", "RFC 6376 3.6.1: t=y", "s--"),
     "dkim.target": _rule("the DKIM record is not the one that Oracle asks for", "O: DKIM", "bbb"),
     "dkim.active": _rule("Oracle does not sign with the DKIM key", "O: DKIM", "bbb"),
-    "dmarc.record": _rule("there is no DMARC record", "RFC 9989 4.10; G1, Y1, M1", "bbb"),
+    "dmarc.record": _rule("there is no DMARC record that counts", "RFC 9989 4.10; G1, Y1, M1", "bbb"),
     "dmarc.syntax": _rule("the DMARC record cannot be used as it is", "RFC 9989 4.7, 4.8", "bbb"),
     "dmarc.alignment": _rule("From is aligned with neither DKIM nor SPF", "RFC 9989 4.4; G1, M1", "bbb"),
     "dmarc.policy": _rule("DMARC asks for nothing when somebody forges the domain", "RFC 9989 4.7"),
@@ -123,6 +127,7 @@ RULES: dict[str, Rule] = {
     "message.signature": _rule("the DKIM signature cannot hold", "RFC 6376 3.5, 6.1.1", "bbb"),
     "message.authentication": _rule("the message says itself that it did not pass", "RFC 8601", "bbb"),
     "message.from-domain": _rule("From is at a name that cannot exist", "Y1; RFC 5321 2.3.5", "aaa"),
+    "message.script": _rule("the domain in From mixes scripts", "G1; UTS #39 5.2", "a--"),
     "message.reply": _rule("nobody can answer", "M1: valid From and Reply-To", "--s"),
     "message.display-name": _rule("the sender's name says more than who sends", "G1: display names", "s--"),
     "message.subject": _rule("the subject pretends to be an answer", "G1; CAN-SPAM 16 CFR 316", "sss"),

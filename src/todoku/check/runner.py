@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 
 from todoku.check.finding import Finding, by_urgency, unknown
 from todoku.check.means import Unanswered
-from todoku.cloud.errors import CloudError
+from todoku.cloud.errors import CloudError, Trouble
 from todoku.gate.resolver import DnsTrouble
 from todoku.plan.resource import LookFailed
 
 STEP_SECONDS = 8.0
 ALL_SECONDS = 9.0  # whatever happens, the answer is there
+_TODO = re.compile(r"(?<=\))(?:; |\. |: )(?=[A-Za-z])")  # in the cloud's errors: behind what Oracle said
 log = logging.getLogger("todoku.check")
 
 
@@ -81,12 +83,14 @@ def _findings(step: Step) -> list[Finding]:
         advice = "Look again; if it stays so, the resolver or the zone's name servers have a problem"
         return [unknown(step.rule, f"the DNS does not answer: {problem}", advice, step.about)]
     except (CloudError, LookFailed) as problem:
-        return [unknown(step.rule, str(problem), "Do what this says, then look again", step.about)]
+        seen, advice = in_two(problem)
+        return [unknown(step.rule, seen, advice, step.about)]
     except TimeoutError as problem:
         advice = "See whether the service runs and can be reached, and what its log says; then look again"
         return [unknown(step.rule, f"no answer in time ({problem})", advice, step.about)]
     except OSError as problem:
-        return [unknown(step.rule, str(problem), "Look again", step.about)]
+        advice = "See whether that service runs and what its log says, then look again"
+        return [unknown(step.rule, problem.strerror or str(problem), advice, step.about)]
     except Exception as problem:  # a fault of ours in one topic leaves the others their findings
         log.exception("the step %s (%s) failed", step.rule, step.about)
         return [
@@ -97,3 +101,17 @@ def _findings(step: Step) -> list[Finding]:
                 step.about,
             )
         ]
+
+
+def in_two(problem: LookFailed) -> tuple[str, str]:
+    """What went wrong, and what to do: an error of the cloud room says both in one text.
+
+    What was asked for is left out where the cloud as a whole does not answer: it is the same for all that ask it.
+    """
+    text = " ".join(str(problem).split())
+    if isinstance(problem, CloudError) and problem.trouble is not Trouble.DENIED:
+        text = text.partition(": ")[2] or text
+    seen, mark, advice = _TODO.sub("\0", text, count=1).partition("\0")
+    if not mark:
+        return seen, "Put that right, then look again"
+    return seen, f"{advice[0].upper()}{advice[1:]}"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 
-from todoku.check.finding import Finding, failed, passed, warned
+from todoku.check.finding import Finding, failed, passed, unknown, warned
 from todoku.check.means import Dns, Means
 from todoku.check.runner import Step
 from todoku.dns import spf, spf_cost
@@ -66,7 +66,7 @@ def _not_one(domain: str, records: Sequence[str], texts: Sequence[str], relay: S
         listed = " and ".join(f'"{record}"' for record in records)
         advice = "Make one record of them: the terms of all, and one ~all at the end"
         return failed("spf.record", f"{domain} has {len(records)} SPF records: {listed}", advice, domain)
-    terms = " ".join(f"include:{name}" for name in relay) or "..."
+    terms = " ".join(f"include:{name}" for name in relay) or "include:WHOEVER-SENDS-FOR-YOU"
     wanted = f'Publish "v=spf1 {terms} ~all" as TXT at {domain}'
     near = next(
         (text for text in texts if "spf1" in text.lower()[:20] or text.lower().startswith("v=spf")), None
@@ -104,7 +104,7 @@ def _cost(domain: str, cost: spf_cost.Cost) -> Iterator[Finding]:
         for term, (lookups, void) in sorted(cost.by_term().items(), key=lambda one: -one[1][0])
     )
     number = (
-        f"{cost.lookups} look-ups of {spf_cost.MOST_LOOKUPS}, {cost.void} in vain of {spf_cost.MOST_VOID}"
+        f"{cost.lookups} of {spf_cost.MOST_LOOKUPS} look-ups, {cost.void} of {spf_cost.MOST_VOID} in vain"
     )
     number += f" ({listed})" if listed else ""
     for fault in cost.faults:
@@ -172,7 +172,8 @@ def _relay(domain: str, cost: spf_cost.Cost, dns: Dns, relay: Sequence[str]) -> 
     if result == "pass":
         yield passed("spf.relay", f"mail from the relay ({address}) passes", domain)
     elif result == "temperror":
-        yield warned("spf.relay", f"for the relay ({address}) the DNS gave no answer", "Look again", domain)
+        seen = f"for the relay ({address}) the DNS gave no answer"
+        yield unknown("spf.relay", seen, "Look again; if it stays so, see `todoku check dns`", domain)
     else:
         advice = "Look for a term before the relay's include that is matched first, or an error in the record"
         yield failed("spf.relay", f"for mail from the relay ({address}) SPF says {result}", advice, domain)

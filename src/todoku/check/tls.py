@@ -13,9 +13,9 @@ from datetime import datetime
 from cryptography import x509
 
 from todoku.check.dialogue import anybody
-from todoku.check.finding import Finding, failed, passed, unknown, warned
+from todoku.check.finding import Finding, Verdict, failed, passed, unknown, warned
 from todoku.check.means import Means
-from todoku.check.ports import SECONDS, Door, NotOffered, doors
+from todoku.check.ports import LOOPBACK, SECONDS, Door, NotOffered, doors
 from todoku.check.runner import Step
 from todoku.settings import Settings
 
@@ -42,11 +42,15 @@ def steps(settings: Settings, means: Means) -> list[Step]:
 def offered(door: Door) -> Iterator[Finding]:
     """Whether the port answers, offers TLS, and when the certificate ends."""
     about = str(door.port)
+    reached = door.address
     try:
-        door.open().socket.close()
+        door.from_outside().socket.close()
     except OSError as problem:
-        yield _closed(door, problem)
-        return
+        finding = _closed(door, problem)
+        yield finding
+        if finding.verdict is Verdict.FAIL:
+            return
+        reached = LOOPBACK
     try:
         with door.secured(anybody()) as (_, secured):
             version, raw = secured.version(), secured.getpeercert(binary_form=True)
@@ -57,7 +61,8 @@ def offered(door: Door) -> Iterator[Finding]:
         advice = "Look at the log, and at the certificate and its key below [tls]; then run `todoku apply`"
         yield failed("tls.offered", f"{about} does not get as far as TLS: {problem}", advice, about)
         return
-    yield passed("tls.offered", f"{version} at {door.address}", about)
+    if reached == door.address:
+        yield passed("tls.offered", f"{version} at {reached}", about)
     if raw:
         yield _expiry(x509.load_der_x509_certificate(raw), door.means.now(), about)
 
@@ -66,13 +71,17 @@ def _closed(door: Door, problem: OSError) -> Finding:
     """Behind an address translation a machine often cannot reach its own public address."""
     about = str(door.port)
     try:
-        with door.means.connect("127.0.0.1", door.port.number, SECONDS):
+        with door.means.connect(LOOPBACK, door.port.number, SECONDS):
             pass
     except OSError:
         advice = "Run `todoku apply`, and look into the log why the service does not run"
         return failed("tls.offered", f"nobody listens at {about}: {problem}", advice, about)
-    seen = f"{about} is open here, and cannot be reached at {door.address} from this machine: {problem}"
-    advice = "Try it from outside: openssl s_client shows what the world sees; look at the firewall"
+    reason = problem.strerror or str(problem)
+    seen = f"open here, and not to be reached at {door.address} from this machine: {reason}"
+    advice = (
+        "Try from elsewhere whether it is open; if not, look at the firewall. Behind an address translation this is no "
+        f"fault: everything else was tried at {LOOPBACK}"
+    )
     return unknown("tls.offered", seen, advice, about)
 
 

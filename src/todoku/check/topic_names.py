@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TOPICS: dict[str, str] = {
-    "host": "the host: resolver, clock, disk, queue",
+    "host": "the host: services, resolver, clock, disk, queue",
     "addresses": "the host's name and addresses, there and back",
     "dns": "the domains' zones and their name servers",
     "mx": "where mail for the domains goes, and what is promised about TLS (MTA-STS)",
@@ -13,5 +13,5 @@ TOPICS: dict[str, str] = {
     "return-path": "the return path: its record, SPF, bounces",
     "cloud": "Oracle's cloud and the relay: domains, senders, rights, credential",
     "tls": "TLS of our own ports: offered, versions, certificate, expiry",
-    "submission": "our ports' behaviour: passwords, relaying, smuggling, IMAP",
+    "submission": "our ports' behaviour: mail to us, passwords, relaying, smuggling, IMAP",
 }

@@ -10,6 +10,7 @@ from todoku.check import (
     dkim,
     dmarc,
     host,
+    inbound,
     inbound_tls,
     mx,
     return_path,
@@ -63,6 +64,10 @@ def _cloud(settings: Settings, means: Means) -> list[Step]:
     return cloud.steps(settings, means, means.login)
 
 
+def _submission(settings: Settings, means: Means) -> list[Step]:
+    return [*inbound.steps(settings, means), *submission.steps(settings, means)]
+
+
 STEPS: Mapping[str, Callable[[Settings, Means], list[Step]]] = {
     "host": host.steps,
     "addresses": addresses.steps,
@@ -74,7 +79,7 @@ STEPS: Mapping[str, Callable[[Settings, Means], list[Step]]] = {
     "return-path": _return_path,
     "cloud": _cloud,
     "tls": tls.steps,
-    "submission": submission.steps,
+    "submission": _submission,
 }
 
 

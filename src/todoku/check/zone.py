@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from todoku.check.finding import Finding, failed, passed, unknown, warned
@@ -10,6 +11,17 @@ from todoku.check.runner import Step
 from todoku.dns import diagnosis
 from todoku.dns.lookups import NotFound, Status
 
+_ADVICE = {
+    "lame": "Correct the name servers at the registrar, or have that server serve the zone",
+    "silent": "See why it does not answer, or remove it from the zone's name servers at the registrar",
+    "split": "Wait for the change to reach all of them; if it stays so, put their zone transfers right",
+    "dnssec": "Have the zone signed anew, or its DS record removed at the registrar",
+    "doubled": "Remove the doubled record, and enter the name without the zone at its end",
+    "cname-beside": "Remove the CNAME, or what stands beside it",
+}
+_TODO = re.compile(
+    r"(?:: |\. )(?=correct |Wait |Until |Enter |remove |Remove )"
+)  # what of a text says what to do
 _STOPS_MAIL = frozenset({"dnssec", "cname-beside"})
 
 
@@ -53,7 +65,7 @@ def delegation(domain: str, means: Means) -> Iterator[Finding]:
     for trouble in view.troubles:
         dead = trouble.kind in ("lame", "silent") and not any(answer.usable for answer in view.answers)
         tell = failed if dead or trouble.kind in _STOPS_MAIL else warned
-        yield tell("dns.delegation", trouble.text, "Do what this says", domain)
+        yield tell("dns.delegation", _TODO.split(trouble.text)[0], _ADVICE[trouble.kind], domain)
     if not view.troubles:
         names = ", ".join(server.name for server in zone.servers)
         yield passed("dns.delegation", f"{zone.name} is served by {names}, which agree", domain)

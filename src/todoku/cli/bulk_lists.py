@@ -118,7 +118,7 @@ def add_person(
     as_json: Json = False,
 ) -> None:
     """Put one person on a list who has agreed to it. Who has unsubscribed is not put on it again."""
-    from todoku.campaign import lists
+    from todoku.campaign import lists, persons
     from todoku.campaign.errors import NotSoError
     from todoku.campaign.lists import Evidence, Membership
 
@@ -138,6 +138,8 @@ def add_person(
                 )
             if known is not None and known.blocked:
                 raise NotSoError(f"{address} has {known.blocked}, and gets nothing")
+            if persons.is_forgotten(here, connection, address):
+                raise NotSoError(f"{address} asked to be forgotten: they can come back by the form")
             number = lists.put_subscriber(connection, address, {}, language, here.clock())
             said = Evidence("added", f"typed by {getpass.getuser()}", evidence)
             lists.set_membership(connection, found.id, number, Membership.CONFIRMED, said, here.clock())
@@ -208,4 +210,7 @@ def forget(
     if as_json:
         print_json({"ok": True})
     else:
-        say(f"Nothing is kept of {address} any more.")
+        say(
+            f"Nothing is kept of {address} in the lists any more. Backups from before have it until they are deleted, "
+            "and the record of deliveries (`todoku trace`) for as long as ledger.days says."
+        )

@@ -18,7 +18,12 @@ from todoku.cli.people import Json, note, refuse, say
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Campaigns: one message to many.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Campaigns: one message to many.\n\n"
+    "With campaign.database in PostgreSQL, several machines can share the sending: docs/bulk.md.",
+)
 
 
 @app.command("create")
@@ -60,12 +65,13 @@ def create(
     ] = "",
     not_of: Annotated[
         str | None,
-        typer.Option("--not-of", metavar="CAMPAIGN", help="Only those who have no row in that one."),
+        typer.Option("--not-of", metavar="CAMPAIGN", help="Only those who have not had that one."),
     ] = None,
     reason: Annotated[
         str | None,
         typer.Option("--reason", help="Why it goes to people of whom no consent is known. It is kept."),
     ] = None,
+    attach: Annotated[list[str] | None, typer.Option("--attach", "--attachment", hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Make a campaign; nothing is sent yet. In the files {{ name }} is an attribute of the person, {{ unsubscribe }}
@@ -75,6 +81,8 @@ def create(
     from todoku.campaign.tracking import Counting
     from todoku.campaign.trial import Trial
 
+    if attach:
+        refuse(campaign_look.NO_ATTACHMENTS, USAGE, as_json=as_json)
     if test_share is None and (decide_after or decide_by):
         refuse("--decide-after and --decide-by need --test-share", USAGE, as_json=as_json)
     after = None if decide_after is None else bulk_parts.seconds(decide_after, as_json=as_json)
@@ -205,7 +213,7 @@ def cancel(
     from todoku.campaign import campaigns
 
     with opened(ctx, "cancelling a campaign", as_json=as_json) as here:
-        left = _numbers(here, name)["ready"]
+        left = _numbers(here, name)["ready"] + _numbers(here, name)["deferred"]
         if not yes and not as_json and not typer.confirm(f"{left:,} people will not get it. Cancel {name}?"):
             refuse("Nothing was changed.", FAILED, as_json=as_json)
         campaigns.cancel(here, name)

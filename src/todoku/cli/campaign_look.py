@@ -1,12 +1,15 @@
-"""`todoku campaign check` and `test`: a campaign looked at before anybody gets it. `start` looks in the same way."""
+"""`todoku campaign check` and `test`: a campaign looked at before anybody gets it, and whether the relay takes it.
+`start` looks in the same way."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from todoku.cli import campaign_sender
 from todoku.cli.bulk_parts import CampaignName, opened
 from todoku.cli.context import FAILED, print_json
 from todoku.cli.people import Json, refuse, say
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 20  # recipients whose messages are looked at before anything is sent
 _LARGEST = 2_000_000  # bytes: what the relay counts as one email
+NO_ATTACHMENTS = (
+    "bulk mail has no attachments: providers distrust them, and the relay counts every started 2 MB as another "
+    "message. Put the file on a page, and write its address"
+)
+# Pictures that would have to be attached, and those within the HTML, which Gmail and Outlook do not show.
+_PICTURE = re.compile(
+    r"""(?:src|background)\s*=\s*["']?\s*(cid|data):|url\(\s*["']?(cid|data):""", re.IGNORECASE
+)
 
 
 def check(ctx: typer.Context, name: CampaignName, as_json: Json = False) -> None:
@@ -66,7 +77,8 @@ def test(
 
 
 def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
-    """What a provider would say of the first messages: what is not right, and what forbids sending."""
+    """What a provider would say of the first messages: what is not right, and what forbids sending. The last word is
+    the relay's."""
     from todoku.campaign import campaigns, letters
     from todoku.campaign.template import TemplateFault
     from todoku.check import message as judge
@@ -77,6 +89,11 @@ def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
     letter = letters.letter_of(here, campaign)
     found: dict[str, Finding] = {}
     faults: dict[str, None] = {}
+    if picture := _PICTURE.search(campaign.html or ""):
+        kind = picture[1] or picture[2]
+        faults[
+            f'a picture in the HTML begins with "{kind}:", so people would not see it; {NO_ATTACHMENTS}'
+        ] = None
     some = letters.people(here, name, _LOOKED_AT)
     if not some:
         return [], [f"the campaign {name} has no recipients"]
@@ -95,4 +112,4 @@ def look(here: Opened, name: str) -> tuple[list[Finding], list[str]]:
                 faults[f"{finding.rule}: {finding.seen}. {finding.advice}"] = None
             elif finding.verdict is not Verdict.PASS:
                 found.setdefault(finding.rule, finding)
-    return list(found.values()), list(faults)
+    return list(found.values()), [*faults, *campaign_sender.faults(here)]

@@ -2,7 +2,8 @@
 
 The HTML is a page of its own in a frame: no script runs, nothing is loaded from anywhere, and a link in it leads
 nowhere (Content-Security-Policy 3: sandbox, default-src, and frame-src of the page around it). Its address has a part
-that nobody can guess, since every user of this machine reaches every port of it.
+that nobody can guess, since every user of this machine reaches every port of it. Nor can they read it among the
+arguments of the browser (`doorway`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import email.policy
 import hashlib
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -46,6 +49,12 @@ _INSIDE = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
+_DOORWAY = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Preview</title><meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url={address}"></head>
+<body><p><a href="{address}">The preview</a></p></body></html>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +150,14 @@ def served(given: Mapping[str, Answer]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def doorway(address: str) -> Iterator[str]:
+    """A file that leads to `address`, as a URL: what a browser is started with stands in the list of processes, which
+    everybody can read, and the file only its owner. It is gone at the end. Raises OSError."""
+    with tempfile.TemporaryDirectory(prefix="todoku-preview-") as folder:
+        file = Path(folder) / "preview.html"
+        file.touch(0o600)
+        file.write_text(_DOORWAY.format(address=escape(address)))
+        yield file.as_uri()

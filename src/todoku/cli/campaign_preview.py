@@ -81,12 +81,15 @@ def _show(raw: bytes, minutes: float, *, no_open: bool, as_json: bool) -> None:
 
     end = time.monotonic() + minutes * 60
     try:
-        with campaign_page.served(campaign_page.answers(raw)) as address:
+        with (
+            campaign_page.served(campaign_page.answers(raw)) as address,
+            campaign_page.doorway(address) as file,
+        ):
             if as_json:
                 print_json({"ok": True, "address": address})
             else:
                 say(f"{address}\nThe page is there for {minutes:g} minutes, or until Ctrl-C.")
-            if not no_open and not webbrowser.open(address):
+            if not no_open and not webbrowser.open(file):
                 port = address.split("/")[2].rpartition(":")[2]
                 note(
                     "no browser could be started here. From another machine, reach it through "

@@ -13,7 +13,7 @@ import typer
 
 from todoku.check.topic_names import TOPICS
 from todoku.cli.cloud_parts import refuse
-from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json
+from todoku.cli.context import DONE, FAILED, USAGE, Context, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def domain(
     except NotFound as problem:
         refuse(str(problem), FAILED, as_json=as_json)
     except WrongValueError as problem:
-        refuse(f"{name} is no domain: {problem}", USAGE, as_json=as_json)
+        refuse(f"that is no domain: it {problem}", USAGE, as_json=as_json)
     report(runner.run(steps), begun, as_json, only_problems)
 
 
@@ -111,7 +111,7 @@ def _topics(
                 USAGE,
                 as_json=as_json,
             )
-    report(findings, begun, as_json, only_problems)
+    report(findings, begun, as_json, only_problems, brief=len(names) > 1)
 
 
 def _means(settings: Settings, as_json: bool) -> Means:
@@ -168,7 +168,7 @@ def message(
     from todoku.check import message as judge
 
     begun = time.monotonic()
-    raw = _read(file, judge.LARGEST)
+    raw = _read(file, judge.LARGEST, as_json)
     report(judge.look(raw, datetime.now(UTC), is_bulk=bulk), begun, as_json, only_problems)
 
 
@@ -212,7 +212,7 @@ def send(
     if (to is None) == (received is None):
         refuse("name either an ADDRESS to send to, or a message with --received", USAGE, as_json=as_json)
     if received is not None:
-        report(judge.look(_read(received, LARGEST)), begun, as_json, only_problems)
+        report(judge.look(_read(received, LARGEST, as_json)), begun, as_json, only_problems)
     assert to is not None  # noqa: S101 - one of them was given
     message_id = _sent(ctx, to, sender, as_json)
     if imap is None:
@@ -244,7 +244,7 @@ def _sent(ctx: typer.Context, to: str, sender: str | None, as_json: bool) -> str
         recipient = mail_address(to)
         who = mail_address(sender) if sender else settings.postmaster
     except WrongValueError as problem:
-        refuse(f"that is no address: {problem}", USAGE, as_json=as_json)
+        refuse(f"that is no address: it {problem}", USAGE, as_json=as_json)
     if not settings.is_own(who):
         refuse(
             f"{who} is not within one of the domains, and the relay would refuse it", USAGE, as_json=as_json
@@ -282,7 +282,9 @@ def _fetched(imap: str, user: str, message_id: str, wait: float, as_json: bool) 
     return found
 
 
-def report(findings: Sequence[Finding], begun: float, as_json: bool, only_problems: bool) -> NoReturn:
+def report(
+    findings: Sequence[Finding], begun: float, as_json: bool, only_problems: bool, *, brief: bool = False
+) -> NoReturn:
     """Print what was found, and end with 1 when something has failed."""
     from todoku.check import providers, show
     from todoku.check.finding import is_failed
@@ -291,15 +293,15 @@ def report(findings: Sequence[Finding], begun: float, as_json: bool, only_proble
     if as_json:
         told = show.as_json(findings, judgements, time.monotonic() - begun)
         if only_problems:
-            told["findings"] = [finding.as_json() for finding in show.problems(findings)]
+            told["findings"] = show.as_entries(findings, only_problems=True)
         print_json(told)
     else:
-        for line in show.lines(findings, judgements, only_problems=only_problems):
+        for line in show.lines(findings, judgements, only_problems=only_problems, brief=brief):
             print(line)
     raise SystemExit(FAILED if is_failed(findings) else DONE)
 
 
-def _read(file: str, most: int) -> bytes:
+def _read(file: str, most: int, as_json: bool) -> bytes:
     try:
         if file == "-":
             raw = sys.stdin.buffer.read(most + 1)
@@ -307,7 +309,7 @@ def _read(file: str, most: int) -> bytes:
             with Path(file).open("rb") as opened:
                 raw = opened.read(most + 1)
     except OSError as problem:
-        fail(f"{file} cannot be read: {problem.strerror or problem}", USAGE)
+        refuse(f"{file} cannot be read: {problem.strerror or problem}", USAGE, as_json=as_json)
     if len(raw) > most:
-        fail(f"{file} has more than {most:,} bytes: no provider takes that", FAILED)
+        refuse(f"{file} has more than {most:,} bytes: no provider takes that", FAILED, as_json=as_json)
     return raw

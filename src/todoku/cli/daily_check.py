@@ -48,14 +48,18 @@ def report(findings: Sequence[Finding], folder: Path = alarms.FOLDER) -> None:
 
 
 def alarms_of(findings: Sequence[Finding], before: Sequence[Alarm] = ()) -> list[Alarm]:
-    """What is wrong by these findings. What was wrong `before` and could not be found out this time stays wrong."""
+    """What is wrong by these findings. What was wrong `before` and could not be found out this time stays wrong, and
+    what only follows from something else is no alarm of its own."""
+    from todoku.check.causes import consequences
+
+    followers = consequences(findings)
     wrong: dict[str, Alarm] = {}
     unclear = set()
     for each in findings:
         name = f"{each.rule}:{each.about}"
         if each.rule in _OF_THE_AGENT or each.verdict.value == "pass":
             continue
-        if each.verdict.value == "unknown":
+        if each.verdict.value == "unknown" or each in followers:
             unclear.add(_topic(name))
         elif name in wrong:
             wrong[name] = _alarm(name, f"{wrong[name].found}; {each.seen}", wrong[name].advice)

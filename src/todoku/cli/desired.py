@@ -116,7 +116,7 @@ def worlds() -> Worlds:
     cloud = (
         *("email-domain", "dkim", "dkim-active", "dkim-retired", "return-path", "return-path-active"),
         *("sender", "sender-usable", "senders-unneeded", "smtp-credential", "smtp-credentials-unused"),
-        *("iam-group", "iam-user", "iam-membership", "iam-policy", "ingress"),
+        *("iam-group", "iam-user", "iam-membership", "iam-policy", "ingress", "log-group", "log"),
     )
     return Worlds({**dict.fromkeys(cloud, "cloud"), "dns": "dns"})
 

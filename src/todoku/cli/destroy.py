@@ -24,6 +24,7 @@ def destroy(
 
     from todoku.cli.plan import LOCK
     from todoku.cloud import destruction
+    from todoku.host.client import Host
     from todoku.plan.lock import LockedError, exclusive
     from todoku.plan.trouble import EXPECTED, explain
 
@@ -34,7 +35,8 @@ def destroy(
     with ExitStack() as held:
         try:
             held.enter_context(exclusive(LOCK, "`todoku apply`"))
-            found = destruction.made(settings, client)
+            in_use = cloud_parts.keeper(settings, Host()).username()
+            found = destruction.made(settings, client, in_use)
         except LockedError as error:
             cloud_parts.refuse(str(error), FAILED, as_json=json)
         except EXPECTED as error:

@@ -66,6 +66,7 @@ def check(
         _print_remarks(wrong, remarks)
         _say(f"{len(wrong)} of {len(rows)} record sets are not right.")
     else:
+        _print_remarks(rows, remarks)
         _say(f"All {len(rows)} record sets are published, and the world sees them.")
     raise SystemExit(FAILED if wrong else DONE)
 
@@ -203,6 +204,8 @@ def _print_remarks(rows: Sequence[Row], remarks: Sequence[str]) -> None:
     for row in rows:
         for text in row.remarks:
             _say(f"! {row.name} {row.type}: {text}")
+        for text in row.hints:
+            _say(f"* {row.name} {row.type}: {text}")
     for text in remarks:
         _say(f"* {text}")
 

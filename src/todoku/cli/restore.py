@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from todoku.cli.people import refuse, say
 if TYPE_CHECKING:
     from todoku.host.client import Host
     from todoku.host.restore import Unpacked
+    from todoku.host.restored_campaigns import Held
 
 _DECISION = "/var/lib/todoku/.restore/decision.json"
 
@@ -64,13 +66,13 @@ def restore(
             if here > unpacked.manifest.state + 1 and not over_newer:
                 refuse(_newer(here, unpacked), FAILED, as_json=as_json)
             _ask(unpacked, yes=yes, as_json=as_json)
-            paused = restored_campaigns.hold(host, unpacked.manifest.created)
+            held_back = restored_campaigns.hold(host, unpacked.manifest.created)
             restoring.put_in_place(host, unpacked)
         except (BackupError, LockedError) as error:
             refuse(str(error), FAILED, as_json=as_json)
         except OSError as error:
             refuse(f"{error.strerror}: {error.filename or file}{_how_far()}", FAILED, as_json=as_json)
-    _tell(unpacked, paused, as_json=as_json)
+    _tell(unpacked, held_back, as_json=as_json)
 
 
 def go_on_with_a_decided_one() -> None:
@@ -154,19 +156,28 @@ def _how_far() -> str:
     return ". Nothing was changed"
 
 
-def _tell(unpacked: Unpacked, paused: tuple[str, ...], *, as_json: bool) -> None:
+def _tell(unpacked: Unpacked, held: Held, *, as_json: bool) -> None:
     made = unpacked.manifest
     following = "todoku plan, then todoku apply"
     if as_json:
         told = {"ok": True, "hostname": made.hostname, "created": made.created, "files": len(made.files)}
-        print_json(told | {"mail": made.mail, "paused_campaigns": list(paused), "next": following})
+        bulk = {
+            "paused_campaigns": list(held.paused),
+            "taken_over": asdict(held.taken_over) if held.taken_over else None,
+        }
+        print_json(told | {"mail": made.mail, **bulk, "next": following})
         return
     say(f"Restored {len(made.files)} files of {made.hostname}, as they were at {_time(made.state)}.")
     say("What was there before is kept in /etc/todoku/before-restore and /var/lib/todoku/before-restore.")
-    if paused:
+    if taken := held.taken_over:
         say(
-            f"Paused, as they were being sent when the backup was made: {', '.join(paused)}. Who got them since then, "
-            "and who has unsubscribed since, is not in the backup: `todoku campaign start` says what to do."
+            f"Taken over from the lists that were in place: {taken.settled:,} messages that were sent or refused since "
+            f"then, {taken.unsubscribed:,} who unsubscribed, {taken.forgotten:,} who were forgotten."
+        )
+    if held.paused:
+        say(
+            f"Paused, as they were being sent when the backup was made: {', '.join(held.paused)}. What happened since "
+            "then and was not taken over is not known here: `todoku campaign start` says what that means."
         )
     say(f"Next: {following}")
 

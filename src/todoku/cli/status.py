@@ -131,15 +131,16 @@ def _look(settings: Settings, counted: _Counted) -> Seen:
 
 
 def _services(settings: Settings) -> dict[str, bool]:
-    from todoku.host import processes
+    from todoku.host import clamav, processes
     from todoku.host.client import Host
     from todoku.host.services import AGENT, DOVECOT, GATE, PAGE, POSTFIX
 
     host = Host()
     page = (PAGE,) if settings.protect.links else ()
+    scanner = (clamav.CLAMD,) if settings.gate.malware == "clamav" else ()  # without it nothing passes
     return {
         daemon.name: processes.main_process(host, daemon.pid_file, daemon.process) is not None
-        for daemon in (POSTFIX, DOVECOT, GATE, AGENT, *page)
+        for daemon in (POSTFIX, DOVECOT, GATE, AGENT, *scanner, *page)
     }
 
 

@@ -6,7 +6,7 @@ that is `client`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Protocol
 
 from todoku.cloud.errors import Attempt
@@ -84,6 +84,10 @@ class PeopleApi(Protocol):
     def delete_group(self, group: Group) -> None: ...
 
     def is_member(self, user: User, group: Group) -> bool: ...
+    def members(self, group: Group) -> Set[str]:
+        """The ids of all who are in the group."""
+        ...
+
     def join(self, user: User, group: Group, token: str) -> None: ...
     def leave(self, user: User, group: Group) -> None: ...
 

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -161,6 +161,10 @@ class Cloud:
 
     def is_member(self, user: User, group: Group) -> bool:
         return self._ask("member", (user.id, group.id), lambda: self.api.is_member(user, group))
+
+    def members(self, group: Group) -> Set[str]:
+        """The ids of all who are in the group."""
+        return self._ask("member", (group.id,), lambda: self.api.members(group))
 
     def smtp_credentials(self, user: User) -> list[SmtpCredential]:
         return self._ask("smtp-credential", (user.id,), lambda: list(self.api.smtp_credentials(user)))

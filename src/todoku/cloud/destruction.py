@@ -10,10 +10,11 @@ from todoku.cloud.client import Cloud
 from todoku.cloud.dkim import delete_key
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.logs import GROUP
+from todoku.cloud.network import left_open
 from todoku.cloud.return_path import delete_path
 from todoku.cloud.senders import delete_sender, domain_of
 from todoku.cloud.smtp_credential import delete_credential, description_of
-from todoku.cloud.values import EmailDomain, Group, Log, LogGroup, Policy, User
+from todoku.cloud.values import EmailDomain, Group, Log, LogGroup, Policy, SmtpCredential, User
 from todoku.plan.resource import ChangeFailed
 from todoku.settings import Settings
 from todoku.settings.outside import Cloud as CloudSettings
@@ -35,8 +36,11 @@ class Made:
     kept: tuple[str, ...]
 
 
-def made(settings: Settings, client: Cloud) -> Made:
-    """What Todoku made for these settings. Raises CloudError."""
+def made(settings: Settings, client: Cloud, in_use: str | None = None) -> Made:
+    """What Todoku made for these settings; `in_use` is the user name with which this host logs in to the relay.
+
+    Raises CloudError.
+    """
     cloud = settings.cloud
     if cloud is None:
         return Made((), ())
@@ -49,7 +53,9 @@ def made(settings: Settings, client: Cloud) -> Made:
     for domain in domains:
         _domain(domain, client, things, kept)
     if cloud.manage_iam:
-        _people(settings, cloud, client, things, kept)
+        _people(settings, cloud, client, in_use, things, kept)
+    if cloud.instance is not None:
+        kept += _ports(cloud.instance, client)
     return Made(tuple(things), tuple(kept))
 
 
@@ -110,12 +116,23 @@ def _delete_log_group(group: LogGroup, client: Cloud) -> None:
     )
 
 
+def _ports(instance: str, client: Cloud) -> list[str]:
+    try:
+        return left_open(client.guards(instance))
+    except CloudError as error:
+        if error.trouble is Trouble.DENIED:
+            return []  # where we may not look, we have added nothing
+        # An instance that is gone must not keep the rest from going.
+        return [f"a rule that lets port 25 in, if there is one: {error}"]
+
+
 def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[str]) -> None:
     """Its return paths, its keys, itself: unless something in it was not made by Todoku."""
     foreign = any(not sender.ours and domain_of(sender.address) == domain.name for sender in client.senders())
     for path in client.return_paths(domain):
         if path.ours:
             things.append(Thing(f"return path {path.name}", partial(delete_path, domain, path, client)))
+            kept.append(_left_in_the_dns(path.record_name, "return path"))
         else:
             foreign = True
             kept.append(f"return path {path.name}: not made by Todoku")
@@ -123,6 +140,7 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
         what = f"DKIM key {key.selector} of {domain.name}"
         if key.ours:
             things.append(Thing(what, partial(delete_key, domain, key, client)))
+            kept.append(_left_in_the_dns(key.record_name, "DKIM key"))
         else:
             foreign = True
             kept.append(f"{what}: not made by Todoku")
@@ -131,6 +149,13 @@ def _domain(domain: EmailDomain, client: Cloud, things: list[Thing], kept: list[
     else:
         reason = "something in it was not made by Todoku" if domain.ours else "not made by Todoku"
         kept.append(f"email domain {domain.name}: {reason}")
+
+
+def _left_in_the_dns(name: str, of: str) -> str:
+    # Mail that is under way is still verified with it, and bounces still come back.
+    return (
+        f"DNS record {name}: of no use a day after its {of} is gone; remove it where the zone is edited then"
+    )
 
 
 def _delete_domain(domain: EmailDomain, client: Cloud) -> None:
@@ -148,39 +173,55 @@ def _delete_domain(domain: EmailDomain, client: Cloud) -> None:
 
 
 def _people(
-    settings: Settings, cloud: CloudSettings, client: Cloud, things: list[Thing], kept: list[str]
+    settings: Settings,
+    cloud: CloudSettings,
+    client: Cloud,
+    in_use: str | None,
+    things: list[Thing],
+    kept: list[str],
 ) -> None:
     user, group = client.user(cloud.user), client.group(cloud.group)
-    foreign = _credentials(user, settings.hostname, client, things, kept) if user is not None else False
+    if user is not None:
+        mine, foreign = _credentials(user, settings.hostname, in_use, client)
+        for credential in mine:
+            delete = partial(delete_credential, user, credential, client)
+            things.append(Thing(f"SMTP credential {credential.username}", delete))
+        kept += [f"SMTP credential {each.username}: not made by Todoku for this host" for each in foreign]
+        if foreign:
+            # Another host logs in as the same user, and needs all that lets it send.
+            kept.append(f"user {user.name}, group {cloud.group} and its policy: that credential needs them")
+            return
+    own = {user.id} if user is not None else set()
+    others = "others are in the group, and send by it" if group and client.members(group) - own else ""
     for policy in client.policies(cloud.compartment):
-        if policy.name == cloud.group and policy.ours:
+        if policy.name == cloud.group and policy.ours and not others:
             things.append(Thing(f"policy {policy.name}", partial(_delete_policy, policy, client)))
+        elif policy.name == cloud.group:
+            kept.append(f"policy {policy.name}: {others if policy.ours else 'not made by Todoku'}")
     if user is not None and group is not None and client.is_member(user, group) and (user.ours or group.ours):
         what = f"membership of {user.name} in {group.name}"
         things.append(Thing(what, partial(_leave, user, group, client)))
-    if user is not None and user.ours and not foreign:
+    if user is not None and user.ours:
         things.append(Thing(f"user {user.name}", partial(_delete_user, user, client)))
     elif user is not None:
-        kept.append(
-            f"user {user.name}: {'it has a credential that is' if user.ours else ''} not ours".strip()
-        )
-    if group is not None and group.ours:
+        kept.append(f"user {user.name}: not made by Todoku")
+    if group is not None and group.ours and not others:
         things.append(Thing(f"group {group.name}", partial(_delete_group, group, client)))
     elif group is not None:
-        kept.append(f"group {group.name}: not made by Todoku")
+        kept.append(f"group {group.name}: {others if group.ours else 'not made by Todoku'}")
 
 
-def _credentials(user: User, hostname: str, client: Cloud, things: list[Thing], kept: list[str]) -> bool:
-    """Those of this host; whether there are others."""
-    foreign = False
+def _credentials(
+    user: User, hostname: str, in_use: str | None, client: Cloud
+) -> tuple[list[SmtpCredential], list[SmtpCredential]]:
+    """Those of this host, which may have had another name when Todoku made the one it uses; and the others."""
+    mine: list[SmtpCredential] = []
+    foreign: list[SmtpCredential] = []
     for credential in client.smtp_credentials(user):
-        what = f"SMTP credential {credential.username}"
-        if credential.description == description_of(hostname):
-            things.append(Thing(what, partial(delete_credential, user, credential, client)))
-        else:
-            foreign = True
-            kept.append(f"{what}: not made by Todoku for this host")
-    return foreign
+        before = credential.username == in_use and credential.description.startswith(description_of(""))
+        ours = before or credential.description == description_of(hostname)
+        (mine if ours else foreign).append(credential)
+    return mine, foreign
 
 
 def _delete_policy(policy: Policy, client: Cloud) -> None:

@@ -15,7 +15,7 @@ from todoku.cloud.client import Cloud
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.resource import CloudResource
 from todoku.cloud.values import Group, Policy, User
-from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NotYet
+from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed, NeedsPerson, NotYet
 
 _DEFAULT = "Default"
 
@@ -159,7 +159,7 @@ class PolicyResource(CloudResource[PolicySeen]):
         except CloudError as error:
             if error.trouble is not Trouble.DENIED:
                 raise
-            raise NotYet(_to_do_by_hand(wanted, "the policies there may not be read", error)) from error
+            raise NeedsPerson(_to_do_by_hand(wanted, "the policies there may not be read", error)) from error
         elsewhere = self._of_the_tenancy(client)
         statements = [statement for policy in (*policies, *elsewhere) for statement in policy.statements]
         name = client.compartment_name()
@@ -190,16 +190,16 @@ class PolicyResource(CloudResource[PolicySeen]):
                 client.update("policy", lambda: client.api.update_policy(policy, statements))
             else:
                 reason = f"the policy {self.name} exists and was not made by Todoku"
-                raise NotYet(_to_do_by_hand(seen.missing, reason))
+                raise NeedsPerson(_to_do_by_hand(seen.missing, reason))
         except CloudError as error:
             if error.trouble is not Trouble.DENIED:
                 raise
             if not seen.missing:
                 lines = "\n  ".join(seen.outlived)
-                raise NotYet(
+                raise NeedsPerson(
                     f"policies may not be changed; ask an administrator to remove from {self.name}:\n  {lines}\n{error}"
                 ) from error
-            raise NotYet(_to_do_by_hand(seen.missing, "policies may not be made", error)) from error
+            raise NeedsPerson(_to_do_by_hand(seen.missing, "policies may not be made", error)) from error
         client.wait("policy", lambda: self.differ(self.look(client)) is None, self.soon)
 
     def statements(self, client: Cloud) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from todoku.cloud.client import Cloud
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.resource import CloudResource
 from todoku.cloud.values import ACTIVE, EmailDomain, Log, LogGroup
-from todoku.plan.resource import Action, Change, NotYet
+from todoku.plan.resource import Action, Change, NeedsPerson, NotYet
 
 GROUP = "todoku"
 CATEGORIES = ("outboundaccepted", "outboundrelayed")
@@ -132,7 +132,7 @@ def _without(error: CloudError) -> Exception:
     """It goes without: then the ledger ends at what the relay accepted."""
     if error.trouble is not Trouble.DENIED:
         return error
-    return NotYet(
+    return NeedsPerson(
         "without the relay's own log it is not known whether a recipient's server took a message; switch it on in the "
         f"console (Email Delivery, Email Domains, Logs), set cloud.logs = false, or allow it:\n{error}"
     )

@@ -34,6 +34,7 @@ class Ingress:
     protocol: str = TCP  # by its number, or "all"
     ports: tuple[int, int] | None = None  # the destination's, first and last; None: all
     stateless: bool = False
+    ours: bool = field(default=False, compare=False)  # Todoku added it
 
     def lets_in(self, source: str, port: int) -> bool:
         """Whether everybody in the network `source` may connect to `port`, and gets answers."""
@@ -157,6 +158,16 @@ def note(seen: Guards) -> list[str]:
     return [
         f"the cloud lets the whole world connect to port {ports} of this instance, where people log in ({names}): "
         "narrow it to the networks that they come from, or to a VPN"
+    ]
+
+
+def left_open(seen: Guards) -> list[str]:
+    """The rules that Todoku added and that stay when its things are taken away: mail comes in as before."""
+    return [
+        f'{guard.kind} {guard.name}: mail still comes in by port 25; remove the rule "{DESCRIPTION}" in the console '
+        "when it should not any more"
+        for guard in seen.guards
+        if any(rule.ours for rule in guard.rules)
     ]
 
 

@@ -15,7 +15,7 @@ from todoku.cloud.dkim import look_at
 from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.resource import CloudResource
 from todoku.cloud.values import ACTIVE, FAILED, EmailDomain, ReturnPath
-from todoku.plan.resource import Action, Change, ChangeFailed, NotYet
+from todoku.plan.resource import Action, Change, ChangeFailed, NeedsPerson, NotYet
 from todoku.settings.regions import REGIONS
 
 
@@ -52,7 +52,7 @@ class ReturnPathResource(CloudResource[ReturnPathSeen]):
     def look(self, client: Cloud) -> ReturnPathSeen:
         seen = _look_at(self.domain, client)
         if seen.path is None and any(not path.ours for path in seen.failed):
-            raise NotYet(
+            raise NeedsPerson(
                 f"the return path {seen.failed[0].name} is in the state FAILED, and Todoku did not make it: "
                 "delete it in the console, then apply again"
             )

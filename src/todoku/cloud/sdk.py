@@ -8,6 +8,7 @@ which request may be sent twice is decided in `retry`.
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -191,7 +192,7 @@ class Sdk:
         except exceptions.RequestException as error:
             reason = _reason(error)
             never_sent = "NewConnectionError" in reason or "NameResolution" in reason
-            raise unreachable(attempt, reason, sent=not never_sent) from error
+            raise unreachable(attempt, _shortened(reason), sent=not never_sent) from error
 
     @property
     def _own_region(self) -> str:
@@ -293,5 +294,13 @@ def _reply(error: Any) -> Reply:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost text of a chain of wrapped exceptions, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """The text of a chain of wrapped exceptions, on one line."""
+    return " ".join(str(error).split())[:2000] or type(error).__name__
+
+
+def _shortened(reason: str) -> str:
+    """The innermost cause: urllib3 writes each pool and connection around it."""
+    inner = re.search(r"Failed to resolve \\?'[^'\\]+|\[Errno -?\d+\] [^)'\"\\]+", reason)
+    if inner is None or "CERTIFICATE_VERIFY_FAILED" in reason:
+        return reason[:300]
+    return inner[0].replace("\\", "").replace("'", "")

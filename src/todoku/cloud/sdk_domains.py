@@ -7,7 +7,7 @@ own domain; tags are an extension of the schema, and membership is a list within
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from datetime import datetime
 from typing import Any
 
@@ -104,6 +104,11 @@ class SdkDomainPeople:
         attempt = self._sdk.attempt(f"look who is in the group {group.name}", permissions.READ_GROUPS)
         wanted = f'id eq "{_quoted(group.id)}" and members.value eq "{_quoted(user.id)}"'
         return bool(self._all(attempt, self._client.list_groups, wanted))
+
+    def members(self, group: Group) -> Set[str]:
+        attempt = self._sdk.attempt(f"look who is in the group {group.name}", permissions.READ_GROUPS)
+        found = self._sdk.call(attempt, self._client.get_group, group.id, attributes="members")
+        return {each.value for each in found.members or []}
 
     def join(self, user: User, group: Group, token: str) -> None:
         attempt = self._sdk.attempt(f"add {user.name} to the group {group.name}", permissions.MANAGE_GROUPS)

@@ -5,7 +5,7 @@ Where a tenancy has identity domains, this API still works, on the domain Defaul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from todoku.cloud import permissions
@@ -137,6 +137,9 @@ class SdkPeople:
     def is_member(self, user: User, group: Group) -> bool:
         return self._membership(user, group) is not None
 
+    def members(self, group: Group) -> Set[str]:
+        return {each.user_id for each in self._memberships(group)}
+
     def join(self, user: User, group: Group, token: str) -> None:
         attempt = self._sdk.attempt(f"add {user.name} to the group {group.name}", _MEMBERS)
         details = self._sdk.oci.identity.models.AddUserToGroupDetails(user_id=user.id, group_id=group.id)
@@ -149,15 +152,13 @@ class SdkPeople:
             self._sdk.call(attempt, self._sdk.identity.remove_user_from_group, membership)
 
     def _membership(self, user: User, group: Group) -> str | None:
+        return next((each.id for each in self._memberships(group, user_id=user.id)), None)
+
+    def _memberships(self, group: Group, **only: str) -> list[Any]:
         attempt = self._sdk.attempt(f"look who is in the group {group.name}", permissions.READ_GROUPS)
-        found = self._sdk.all_pages(
-            attempt,
-            self._sdk.identity.list_user_group_memberships,
-            self._sdk.tenancy,
-            user_id=user.id,
-            group_id=group.id,
-        )
-        return next((each.id for each in found if each.lifecycle_state not in GOING), None)
+        ask = self._sdk.identity.list_user_group_memberships
+        found = self._sdk.all_pages(attempt, ask, self._sdk.tenancy, group_id=group.id, **only)
+        return [each for each in found if each.lifecycle_state not in GOING]
 
     def smtp_credentials(self, user: User) -> list[SmtpCredential]:
         attempt = self._sdk.attempt(

@@ -147,4 +147,4 @@ def _ingress(model: Any) -> Ingress:
     narrowed = options is not None and options.source_port_range is not None
     source = "" if narrowed else str(model.source or "")
     protocol = str(model.protocol or ALL).lower()
-    return Ingress(source, protocol, ports, bool(model.is_stateless))
+    return Ingress(source, protocol, ports, bool(model.is_stateless), model.description == DESCRIPTION)

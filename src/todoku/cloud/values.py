@@ -46,7 +46,7 @@ class Dkim:
     state: str
     ours: bool
     record_name: str = ""  # "SELECTOR._domainkey.DOMAIN"
-    cname: str = ""  # what the record has to point at
+    cname: str = ""  # what the record has to point at; empty once it is known that a CNAME is of no use
     txt: str = ""  # the record's text, where a CNAME cannot be used
     details: str = ""  # why it is not ACTIVE, in Oracle's words
     created: datetime | None = None

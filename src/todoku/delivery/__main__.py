@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from todoku.delivery import (
     alarms,
+    answers,
     decisions,
     guessing_server,
     health,
@@ -72,7 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
         return work(engine, settings, options, Folder(options.log) if options.log else None)
     except (SettingsError, StoreError, privileges.CannotBecome) as error:
         print(f"todoku-agent: {error}", file=sys.stderr)
+        _open_the_way_out(options)
         return 2 if isinstance(error, SettingsError) else 1
+
+
+def _open_the_way_out(options: argparse.Namespace) -> None:
+    """As nobody else does, and this agent is started again and again: mail waits no longer than it was told to."""
+    folder: Path = options.way_out
+    try:
+        if not folder.is_dir():
+            return
+        reload = opener.reload_postfix if os.geteuid() == 0 else lambda: None
+        with ledger.as_owner_of(folder):
+            way_out.open_when_due(reload, folder, time.time())
+    except (OSError, StoreError) as error:
+        print(f"todoku-agent: whether mail may leave cannot be said: {error}", file=sys.stderr)
 
 
 def _two_processes(options: argparse.Namespace, settings: Settings, engine: Engine) -> int:
@@ -88,7 +103,10 @@ def _two_processes(options: argparse.Namespace, settings: Settings, engine: Engi
     if options.log:
         opener.serve(ours, Folder(options.log))
     _, status = os.waitpid(child, 0)
-    return max(0, os.waitstatus_to_exitcode(status))
+    code = max(0, os.waitstatus_to_exitcode(status))
+    if code:
+        _open_the_way_out(options)
+    return code
 
 
 def _child(
@@ -151,10 +169,20 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
             recorder.record(records)
 
     tasks.append(Task("matching the relay's log", _OFTEN, match))
+    reload, surely = _reload(files)
+    door = way_out.WayOut(
+        recorder.left,
+        settings.relay.plan,
+        reload,
+        options.way_out,
+        told=options.health.parent,
+        surely=surely,
+    )
     if options.way_out.is_dir():
-        door = way_out.WayOut(recorder.left, settings.relay.plan, _reload(files), options.way_out)
         tasks.append(Task("keeping to the relay's plan", 0.0, door))
     agent = Agent(recorder, _sources(recorder, files, options), tasks)
+    asked = answers.Answers(engine, options.exchange, agent.all_read)
+    agent.add(Task("telling the gate what Postfix has", answers.EVERY, asked))
     told = health.Told(options.health)
     agent.add(Task("telling how it is", _OFTEN, lambda: told.tell(agent.health())))
     figures = Figures(
@@ -163,6 +191,7 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
         agent.health,
         lambda: dict(recorder.replies),
         lambda: [each.name for each in look_around.found],
+        door.in_all,
     )
     served = _serve(settings, figures)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -174,9 +203,10 @@ def work(engine: Engine, settings: Settings, options: argparse.Namespace, files:
     return 0
 
 
-def _reload(files: LogFiles | None) -> Callable[[], None]:
-    """What has Postfix read the table. With systemd a unit waits for the table to change (`host.way_out`)."""
-    return files.reload if isinstance(files, opener.Borrowed) else lambda: None
+def _reload(files: LogFiles | None) -> tuple[Callable[[], None], bool]:
+    """What has Postfix read the table, and whether it surely does. With systemd a unit waits for the table to change
+    (`host.way_out`)."""
+    return (files.reload, True) if isinstance(files, opener.Borrowed) else (lambda: None, False)
 
 
 def _serve(settings: Settings, figures: Figures) -> Server | None:

@@ -73,6 +73,7 @@ class Agent:
         self._error = ""
         self._lag = 0.0
         self._passed_over = 0
+        self._read_last = MOST
 
     def add(self, task: Task) -> None:
         """One more."""
@@ -84,10 +85,14 @@ class Agent:
     def run(self) -> None:
         """Until `stop`. What is pending then was not committed, and is read again by the next agent."""
         while not self._stopping:
-            read = self.read_once()
+            read = self._read_last = self.read_once()
             self._do_tasks()
             if not self._stopping:
                 self._sleep(0.0 if read >= MOST and self._pending is None else PAUSE)
+
+    def all_read(self) -> bool:
+        """Whether the ledger has all that the sources had a moment ago."""
+        return self._pending is None and not self._failing and self._read_last < MOST
 
     def health(self) -> Health:
         """How it is now."""

@@ -8,9 +8,22 @@ from datetime import UTC, datetime
 from email.message import EmailMessage, Message
 from email.policy import SMTP
 from email.utils import format_datetime
+from enum import Enum, auto
 
 _STATUS = re.compile(r"^[245]\d\d[ -](5\.\d{1,3}\.\d{1,3})\b")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
+
+
+class Cause(Enum):
+    """Why it did not arrive."""
+
+    REFUSED = auto()  # by the recipient's mail server
+    GIVEN_UP = auto()  # it was tried until it was too late
+    SUPPRESSED = auto()  # the relay took it, and sends nothing there
+
+
+# RFC 3463: undefined, delivery time expired, delivery not authorized.
+_STATUSES = {Cause.REFUSED: "5.0.0", Cause.GIVEN_UP: "4.4.7", Cause.SUPPRESSED: "5.7.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +37,7 @@ class Failure:
     arrived: float
     message_id: str  # of the message, angle brackets included, or empty
     queue_id: str
-    in_time: bool = True  # it was refused; False: it was tried until it was too late
+    cause: Cause = Cause.REFUSED
 
 
 def notice(failure: Failure, to: str, hostname: str, sender: str, message_id: str) -> bytes:
@@ -48,7 +61,14 @@ def _words(failure: Failure, hostname: str) -> str:
     when = datetime.fromtimestamp(failure.arrived, UTC).strftime("%Y-%m-%d %H:%M UTC")
     said = failure.words or "(nothing)"
     whose = failure.host or "the recipient's mail server"
-    if failure.in_time:
+    if failure.cause is Cause.SUPPRESSED:
+        whose = failure.host or "the relay"
+        why = "but the relay sends nothing to this address: it is on its suppression list."
+        what = (
+            "That is so after a message was refused for good, or reported as unwanted. When that is put right, the "
+            "postmaster takes the address off the list (`todoku suppression lift`); then send the message again."
+        )
+    elif failure.cause is Cause.REFUSED:
         why = "but the recipient's mail server refused it later. It will not be tried again."
         what = (
             "Mail to this address is not sent any more until the postmaster allows it again. Correct the address, or "
@@ -85,8 +105,7 @@ def _fields(failure: Failure, hostname: str) -> EmailMessage:
         {
             "Final-Recipient": f"rfc822; {_plain(failure.recipient)}",
             "Action": "failed",
-            # RFC 3463 3.5: delivery time expired.
-            "Status": (found[1] if found else "5.0.0") if failure.in_time else "4.4.7",
+            "Status": found[1] if found and failure.cause is Cause.REFUSED else _STATUSES[failure.cause],
             "Remote-MTA": f"dns; {_plain(failure.host)}" if failure.host else "",
             "Diagnostic-Code": f"smtp; {_plain(failure.words)}" if failure.words else "",
             "Last-Attempt-Date": _date(failure.failed),

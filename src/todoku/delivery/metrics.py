@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import Engine, func, select
 
 from todoku.delivery import stats
 from todoku.delivery.health import Health
+from todoku.delivery.left import DAY, MINUTE, MONTH, Left
 from todoku.delivery.states import UNSETTLED, State
 from todoku.settings import Settings
 from todoku.store import StoreError, ledger
@@ -27,8 +28,6 @@ from todoku.store import ledger_schema as schema
 log = logging.getLogger("todoku.agent")
 
 FRESH = 15.0  # seconds
-_EMAIL = 2_000_000  # bytes: an "email" of the plan is one recipient times each started 2 MB
-_THROUGH_THE_RELAY = (State.ACCEPTED, State.RELAYED, State.BOUNCED, State.COMPLAINED, State.SUPPRESSED)
 _SECONDS = 5.0  # that a client gets
 
 
@@ -61,13 +60,15 @@ def _escaped(value: str, *, quoted: bool = False) -> str:
 
 @dataclass(slots=True)
 class Figures:
-    """All figures, when asked. `replies` counts the relay's by code; `alarms` are the names of those there are."""
+    """All figures, when asked. `replies` counts the relay's by code; `alarms` are the names of those there are; `left`
+    is what of the plan is used (`WayOut.in_all`)."""
 
     engine: Engine
     settings: Settings
     health: Callable[[], Health]
     replies: Callable[[], Mapping[str, int]]
     alarms: Callable[[], Sequence[str]]
+    left: Callable[[], Left]
     clock: Callable[[], float] = time.time
     _known: list[Figure] = field(default_factory=list)
     _when: float = float("-inf")
@@ -118,37 +119,21 @@ class Figures:
         waiting = joined.where(recipient.c.state.in_(UNSETTLED), message.c.removed.is_(None))
         with ledger.read(self.engine) as connection:
             length, oldest = connection.execute(waiting).one()
-            used = [
-                (window, limit, connection.execute(_emails(now - seconds)).scalar() or 0)
-                for window, seconds, limit in self._windows()
-            ]
+        left = self.left()
         yield Figure("todoku_queue_messages", "gauge", "Messages in the queue", length)
         age = max(0.0, now - oldest) if oldest is not None else 0.0
         yield Figure("todoku_queue_oldest_seconds", "gauge", "How long the oldest of them has waited", age)
-        for window, limit, emails in used:
-            labels = {"window": window}
+        plan = self.settings.relay.plan
+        for window, seconds, limit in (
+            ("minute", MINUTE, plan.per_minute),
+            ("day", DAY, plan.per_day),
+            ("month", MONTH, plan.per_month),
+        ):
+            labels, emails = {"window": window}, left.used(seconds, now)
             yield Figure("todoku_plan_used_emails", "gauge", "Emails that the relay took", emails, labels)
             yield Figure(
                 "todoku_plan_limit_emails", "gauge", "Emails that the relay's plan has", limit, labels
             )
-
-    def _windows(self) -> Sequence[tuple[str, float, int]]:
-        plan = self.settings.relay.plan
-        return (
-            ("minute", 60.0, plan.per_minute),
-            ("day", stats.DAY, plan.per_day),
-            ("month", 31 * stats.DAY, plan.per_month),
-        )
-
-
-def _emails(since: float) -> Select[Any]:
-    message, recipient = schema.message, schema.recipient
-    chunks = (func.coalesce(message.c.size, 1) + (_EMAIL - 1)) // _EMAIL
-    return (
-        select(func.sum(chunks))
-        .join(recipient, recipient.c.message == message.c.id)
-        .where(message.c.arrived >= since, recipient.c.state.in_(_THROUGH_THE_RELAY))
-    )
 
 
 class Server:

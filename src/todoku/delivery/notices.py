@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from todoku.delivery import dsn, postmaster
+from todoku.delivery.dsn import Cause
 from todoku.delivery.record import Changed
 from todoku.delivery.states import State
 from todoku.settings import Settings, ports
@@ -32,7 +33,12 @@ DOUBT = 10.0  # seconds after a start until the log has certainly been read
 _AT_ONCE = 20
 _SECONDS = 60  # for one answer
 _ACCEPTED = (State.ACCEPTED, State.RELAYED)
-_FAILED = (State.BOUNCED, State.EXPIRED)
+
+_CAUSES = {
+    State.BOUNCED: Cause.REFUSED,
+    State.EXPIRED: Cause.GIVEN_UP,
+    State.SUPPRESSED: Cause.SUPPRESSED,
+}
 
 # Hands a message to Postfix: to whom, and the octets. Raises smtplib.SMTPException or OSError.
 HandOver = Callable[[str, bytes], None]
@@ -57,7 +63,7 @@ class Writer:
 
     def __call__(self, connection: Connection, changes: Sequence[Changed]) -> None:
         for change in changes:
-            if change.before in _ACCEPTED and change.now in _FAILED:
+            if change.before in _ACCEPTED and change.now in _CAUSES:
                 self._write(connection, change)
             if change.now is State.COMPLAINED:
                 self._tell_of_complaint(connection, change)
@@ -96,7 +102,7 @@ class Writer:
             arrived=change.message.values["arrived"],
             message_id=change.message.values["message_id"] or "",
             queue_id=change.message.values["queue_id"] or "",
-            in_time=change.now is not State.EXPIRED,
+            cause=_CAUSES[change.now],
         )
         content = dsn.notice(failure, to, self._settings.hostname, self._settings.postmaster, message_id)
         row = {

@@ -42,13 +42,24 @@ def serve(link: socket.socket, folder: Folder) -> None:
         _answer(link, folder, request.decode("utf-8", "replace").strip("\n"))
 
 
-def _reload(link: socket.socket) -> None:
+def reload_postfix() -> None:
+    """Has Postfix read its tables anew, which root alone may do. OSError."""
     try:
         done = subprocess.run(
             _RELOADS, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
         )
-        words = "" if done.returncode == 0 else done.stderr.decode("utf-8", "replace").strip() or "failed"
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.SubprocessError as error:
+        raise OSError(f"{' '.join(_RELOADS)}: {error}") from error
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip() or "failed"
+        raise OSError(f"{' '.join(_RELOADS)}: {words}")
+
+
+def _reload(link: socket.socket) -> None:
+    words = ""
+    try:
+        reload_postfix()
+    except OSError as error:
         words = str(error)
     link.sendall(json.dumps(words[:1000]).encode())
     time.sleep(_PAUSE)  # whoever asks without end is kept waiting
@@ -84,7 +95,7 @@ class Borrowed:
         self._link.sendall(_RELOAD)
         answer = self._link.recv(_ANSWER)
         if words := json.loads(answer or b'"the opener is gone"'):
-            raise OSError(f"{' '.join(_RELOADS)}: {words}")
+            raise OSError(words)
 
     def open(self, name: str) -> BinaryIO:
         self._link.sendall(name.encode()[: _LONGEST - 1] + b"\n")

@@ -235,23 +235,8 @@ class Recorder:
         state = _OF_REASON.get(entry.reason)
         if state is None or self._connection is None:
             return
-        message, recipient = schema.message, schema.recipient
-        query = (
-            select(recipient.c.message)
-            .join(message, recipient.c.message == message.c.id)
-            .where(recipient.c.address == entry.address)
-            .where(recipient.c.state.in_((State.ACCEPTED, State.RELAYED)))
-            .where(message.c.arrived <= entry.time + relayed.CLOCKS)
-            .order_by(message.c.id.desc())
-            .limit(1)
-        )
-        if entry.message_id:
-            query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
-        else:
-            query = query.where(message.c.arrived >= entry.time - relayed.TRIES)
-        for found in self._rows.read_messages(
-            self._connection, list(self._connection.execute(query).scalars())
-        ):
+        cause = relayed.cause(self._connection, entry, state)
+        for found in self._rows.read_messages(self._connection, cause):
             self._rows.touch(found)
             reached = self._reached(found, entry.address, state, entry.time, entry.detail, entry.source)
             self._rows.attempt(reached, entry.time, state, entry.source, "", entry.detail)

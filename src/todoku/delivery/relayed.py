@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, exists, insert, select, update
 
 from todoku.delivery import relay_log
-from todoku.delivery.entries import Heard
+from todoku.delivery.entries import Heard, Told
 from todoku.delivery.rows import clean
 from todoku.delivery.states import UNSETTLED, State
 from todoku.store import ledger
@@ -54,6 +54,9 @@ def find(connection: Connection, entry: Heard) -> int | Match:
     )
     if entry.message_id:
         query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
+    elif entry.action == "suppressed":
+        # Said while the message was handed over, before it had told its Message-ID: an earlier one is not meant.
+        query = query.where(recipient.c.since.between(entry.time - CLOCKS, entry.time + CLOCKS))
     found = connection.execute(query.limit(_AT_ONCE)).all()
     # The same Message-ID may have been sent twice: the first that nothing is known of, then the latest.
     for wanted in _OPEN:
@@ -63,6 +66,33 @@ def find(connection: Connection, entry: Heard) -> int | Match:
     if not found or any(row.state in UNSETTLED for row in found):
         return Match.LATER
     return Match.NOTHING
+
+
+def cause(connection: Connection, entry: Told, state: State) -> list[int]:
+    """The message (its number) of which the relay's suppression list says that it came to that `state`, if any did.
+
+    The list is read again and again. Where it does not name the message, it is the latest that the relay had taken; and
+    if that is known to have failed, it is accounted for, and no earlier one is meant.
+    """
+    message, recipient, attempt = schema.message, schema.recipient, schema.attempt
+    accepted = (State.ACCEPTED, State.RELAYED)
+    query = (
+        select(message.c.id, recipient.c.state)
+        .join(recipient, recipient.c.message == message.c.id)
+        .where(recipient.c.address == entry.address)
+        .where(message.c.arrived <= entry.time + CLOCKS)
+        .order_by(message.c.id.desc())
+        .limit(1)
+    )
+    if entry.message_id:
+        query = query.where(message.c.message_id.in_((f"<{entry.message_id}>", entry.message_id)))
+        query = query.where(recipient.c.state.in_(accepted))
+    else:
+        failed = (state,) if state is State.COMPLAINED else (State.BOUNCED, State.EXPIRED)
+        taken = exists().where(attempt.c.recipient == recipient.c.id, attempt.c.state == State.ACCEPTED)
+        query = query.where(message.c.arrived >= entry.time - TRIES, taken)
+        query = query.where(recipient.c.state.in_((*accepted, *failed)))
+    return [int(row.id) for row in connection.execute(query) if row.state in accepted]
 
 
 def is_known(connection: Connection, entry: Heard) -> bool:

@@ -66,6 +66,7 @@ def examine(lookups: Lookups, name: str, type_: str, wanted: Sequence[str]) -> V
     ]
     if not seen.shows(wanted):
         troubles += _doubled(lookups, seen.zone, name, type_)
+        troubles += _doubled_target(seen.zone, seen.answers, type_, wanted)
     troubles += _cname_beside(lookups, seen, name)
     return View(seen.zone, seen.answers, seen.resolved, tuple(troubles))
 
@@ -128,6 +129,25 @@ def _doubled(lookups: Lookups, zone: Zone, name: str, type_: str) -> list[Troubl
             f"there is a {type_} record at {wrong}: the web console appended the zone to a full name. Enter the "
             f"name without .{zone.name}, or with a dot at the end, and remove the wrong one",
         )
+    ]
+
+
+def _doubled_target(
+    zone: Zone, answers: Sequence[Answer], type_: str, wanted: Sequence[str]
+) -> list[Trouble]:
+    """The same with what the record leads to: the console took a full name for one below the zone."""
+    if type_ not in ("CNAME", "MX"):
+        return []
+    targets = {f"{value.split()[-1]}.{zone.name}": value.split()[-1] for value in wanted}
+    seen = [value.split()[-1] for answer in answers if answer.usable for value in answer.values]
+    return [
+        Trouble(
+            "doubled",
+            f"the {type_} record leads to {wrong}: the web console appended the zone to a full name. Enter its value "
+            f"with a dot at the end, {targets[wrong]}.",
+        )
+        for wrong in dict.fromkeys(seen)
+        if wrong in targets
     ]
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
-from todoku.dns import diagnosis
+from todoku.dns import diagnosis, spf
 from todoku.dns.client import Names
 from todoku.dns.merging import Merge
 from todoku.dns.records import RecordSet
 from todoku.dns.resources import RecordSetResource, Unknown
-from todoku.dns.text import presentation
+from todoku.dns.text import presentation, short
 from todoku.plan.resource import LookFailed, NotYet
 
 _WORKERS = 8
@@ -42,7 +42,8 @@ class Row:
     seen: tuple[str, ...] = ()
     zone: str = ""
     ttl: int = 0
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what is wrong
+    hints: tuple[str, ...] = ()  # what could be better
 
     @property
     def right(self) -> bool:
@@ -91,7 +92,14 @@ def row(client: Names, record: RecordSet) -> Row:
         seen.zone,
         record.ttl,
         tuple(remarks),
+        tuple(_repeated(seen.values)) if record.merge is Merge.SPF else (),
     )
+
+
+def _repeated(values: Sequence[str]) -> Iterator[str]:
+    for value in filter(spf.is_spf, values):
+        for term in spf.repeated(value):
+            yield f'the SPF record says "{short(term)}" more than once, and only the first counts: remove the others'
 
 
 def _blocked(client: Names, record: RecordSet, why: str) -> Row:

@@ -17,7 +17,7 @@ from todoku.dns.problems import NotKnownByOracle
 from todoku.plan.outputs import Reference
 from todoku.settings import Settings
 from todoku.settings.models import Domain
-from todoku.settings.regions import COMMERCIAL, REGIONS
+from todoku.settings.regions import REGIONS, dkim_record_type
 
 Value = str | Reference
 # (name, type) -> the values that are published there
@@ -25,8 +25,6 @@ Existing = Mapping[tuple[str, str], tuple[str, ...]]
 
 _TTL = 3600
 _OTHER = "other_"  # how the cloud's second key of a domain is told
-# SELECTOR.DOMAIN.dkim.CODE.oracleemaildelivery.com with the longest selector (63) and code.
-_DKIM_TARGET_EXTRA = 63 + len(".") + len(".dkim.nrt1.oracleemaildelivery.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +108,10 @@ def cloud_records(settings: Settings, domain: Domain) -> list[RecordSet]:
 
 
 def dkim(settings: Settings, domain: Domain, *, other: bool = False) -> RecordSet:
-    """The record of the domain's DKIM key, or of the `other` one that it has while keys are changed.
-
-    A CNAME to where Oracle publishes the key. TXT where Oracle's DKIM page says so (outside the commercial
-    realm), and where the CNAME's target could become longer than a name can be.
-    """
+    """The record of the domain's DKIM key, or of the `other` one that it has while keys are changed."""
     resource, prefix = f"dkim:{domain.name}", _OTHER if other else ""
-    commercial = REGIONS[settings.relay.region].realm == COMMERCIAL
-    long = not text.fits("x" * (_DKIM_TARGET_EXTRA + len(domain.name)))
-    type_, output = ("CNAME", "cname") if commercial and not long else ("TXT", "txt")
+    type_ = dkim_record_type(settings.relay.region, domain.name)
+    output = type_.lower()
     why = "receivers find the key here with which the relay signs: DKIM, and through it DMARC"
     if other:
         why = "the key before or after the present one: mail that is under way, or the next rotation"

@@ -42,10 +42,14 @@ class Term:
     qualifier: str = "+"
     modifier: bool = False
 
+    @property
+    def meaning(self) -> tuple[str, str, str]:
+        """Equal for terms that say the same thing, whatever the qualifier."""
+        return self.name, self.value.lower().removesuffix("."), _tail(self)
+
     def is_same(self, other: Term) -> bool:
         """Whether both say the same thing, whatever the qualifier."""
-        mine, its = (term.value.lower().removesuffix(".") for term in (self, other))
-        return (self.name, mine, _tail(self)) == (other.name, its, _tail(other))
+        return self.meaning == other.meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,17 @@ def parse(text: str) -> Record:
         if sum(term.modifier and term.name == name for term in terms) > 1:
             raise SpfProblem(f"the SPF record has {name}= more than once: remove one (RFC 7208 6)")
     return Record(terms)
+
+
+def repeated(text: str) -> tuple[str, ...]:
+    """The terms of a record that say what an earlier one has said already. Raises SpfProblem."""
+    known: set[tuple[str, str, str]] = set()
+    again = []
+    for term in parse(text).terms:
+        if term.meaning in known:
+            again.append(term.text)
+        known.add(term.meaning)
+    return tuple(dict.fromkeys(again))
 
 
 def merge(existing: str | None, wanted: str) -> str:

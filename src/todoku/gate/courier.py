@@ -3,13 +3,15 @@
 As soon as they are there, and again later what Postfix did not take then or what a gate that was killed left behind.
 What is refused for good, or not taken for five days, is told to its sender.
 
-A copy is known to be taken when Postfix says so, or by the mark that it leaves when it passes the gate. Killed in the
-microseconds between the mark and the answer that goes with it, a gate that is killed as a whole would lose the copy.
+A copy is done when Postfix has said "250". Where nobody heard what it said (killed, one of the two), the mark that the
+copy left when it passed the gate tells: no mark, and Postfix cannot have it; a mark, and the agent is asked whether the
+queue ID in it was ever in Postfix' queue (`asked`). Until that is known the copy waits: it is neither lost nor doubled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -21,8 +23,9 @@ from email.utils import formatdate, make_msgid
 from functools import cache
 from pathlib import Path
 
-from todoku.gate import protected, srs
+from todoku.gate import asked, protected, released, srs
 from todoku.gate.reinjection import NotTaken, hand_over_file
+from todoku.protect.held import Quarantine
 from todoku.protect.spool import REMEMBERED, Copy, Job, Spool
 
 SPOOL = Path("/var/lib/todoku/gate/protect")
@@ -35,6 +38,10 @@ log = logging.getLogger("todoku.gate")
 HandOver = Callable[[Path, str, tuple[str, ...]], None]
 
 
+class NotKnown(NotTaken):
+    """Whether Postfix has it is being found out."""
+
+
 class Courier:
     """Blocks while Postfix takes a copy: for a thread. Its arguments are for tests."""
 
@@ -43,10 +50,12 @@ class Courier:
         spool: Spool | None = None,
         hand_over: HandOver = hand_over_file,
         clock: Callable[[], float] = time.time,
+        agent: asked.Agent | None = None,
     ) -> None:
         self._spool = spool or Spool(SPOOL)
         self._hand_over = hand_over
         self._clock = clock
+        self._agent = agent or asked.Agent()
         self._waits: dict[
             str, tuple[float, float]
         ] = {}  # job -> when to try again, and how long to wait then
@@ -94,7 +103,8 @@ class Courier:
             else:
                 return True
         except NotTaken as problem:
-            log.warning("the protected copy %s is not taken: %s", name, problem)
+            level = logging.INFO if isinstance(problem, NotKnown) else logging.WARNING
+            log.log(level, "the protected copy %s is not taken: %s", name, problem)
             if not (problem.for_good or late):
                 return False
             if job.notice(copy).exists():  # not even that
@@ -106,13 +116,36 @@ class Courier:
         return True
 
     def _hand(self, job: Job, name: str, content: Path, sender: str, recipients: tuple[str, ...]) -> None:
-        if job.is_marked(name):  # it has passed, and whoever saw that was killed
+        if (queue_id := job.marked(name)) is not None and self._has(job, name, queue_id):
             return
         try:
             self._hand_over(content, sender, recipients)
-        except NotTaken:
-            job.unmark(name)
+        except NotTaken as problem:
+            if problem.for_good:
+                job.unmark(name)
+            elif job.marked(name) is not None:  # Postfix may have it, and did not come to say so
+                raise NotKnown(f"it has passed, and then: {problem}") from problem
             raise
+
+    def _has(self, job: Job, name: str, queue_id: str) -> bool:
+        """Whether Postfix has the copy that passed, and who handed it over did not hear of it. Raises NotKnown."""
+        try:
+            has = self._agent.has(queue_id)
+            if has is False:
+                job.unmark(name)  # first: a mark without an answer is asked for again
+            if has is not None:
+                self._agent.forget(queue_id)
+        except OSError as problem:
+            raise NotKnown(f"the agent cannot be asked: {problem}") from problem
+        if has is None:
+            raise NotKnown(f"it has passed as {queue_id}, and whether Postfix took it is being found out")
+        log.info(
+            "the protected copy %s passed as %s, and Postfix %s",
+            name,
+            queue_id,
+            "has it" if has else "has not",
+        )
+        return has
 
 
 def _notice(name: str, copy: Copy, told: str, words: str) -> bytes:
@@ -151,12 +184,15 @@ def soon(job: Job) -> None:
 
 
 async def keep_looking() -> None:
-    """For the life of a worker. Where nothing has ever been protected it looks at one folder and no more."""
+    """For the life of a worker. Where nothing has ever been protected or held it looks for two folders and no more."""
     courier, thread = _courier(os.getpid())
+    quarantine = Quarantine()
+    held = functools.partial(released.settle, quarantine, asked.Agent())
     while True:
-        if (SPOOL / "outgoing").exists():
-            try:
-                await asyncio.get_running_loop().run_in_executor(thread, courier.look)
-            except Exception:
-                log.exception("the protected copies cannot be looked at now")
+        for folder, look in ((SPOOL / "outgoing", courier.look), (quarantine.messages, held)):
+            if folder.exists():
+                try:
+                    await asyncio.get_running_loop().run_in_executor(thread, look)
+                except Exception:
+                    log.exception("what waits in %s cannot be looked at now", folder)
         await asyncio.sleep(LOOK_EVERY)

@@ -5,7 +5,8 @@ comes from, and from then on kill -9 takes nothing back. It takes some ten micro
 database, and not for the agent, which reads the files and removes them, and may be away for as long as it likes. A
 datagram or a database would be one of the two: lost when nobody listens, or waited for.
 
-A new file begins with every hour. Each line begins with a line end as well, so that one that a full disk has cut does
+A new file begins with every hour, never one before the last: when the clock is set back, the agent would not look at it
+any more, and remove it. Each line begins with a line end as well, so that one that a full disk has cut does
 not spoil the next. Without the folder (nobody keeps a ledger) nothing is written; what cannot be written is told in
 the log, and the mail goes on.
 """
@@ -28,6 +29,7 @@ FOLDER = Path("/var/lib/todoku/exchange")
 _MOST_RECIPIENTS = 1000
 _LONGEST = 1000  # characters of a text
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
+_HOUR = "[0-9]" * 8 + "T[0-9][0-9]"
 _LOOK_AGAIN = 30.0  # seconds until a folder that was not there is looked for again
 
 
@@ -51,7 +53,7 @@ class Records:
 
     def _file(self, now: float) -> int | None:
         name = time.strftime("decisions-%Y%m%dT%H", time.gmtime(now))
-        if self._opened is not None and self._opened[0] == name:
+        if self._opened is not None and name <= self._opened[0]:
             return self._opened[1]
         if now < self._not_before:
             return None
@@ -60,6 +62,7 @@ class Records:
             self._opened = None
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
+            name = max([name, *(path.name for path in self._folder.glob(f"decisions-{_HOUR}"))])
             file = os.open(self._folder / name, flags, 0o640)
             os.fchmod(file, 0o640)  # whatever the umask: the folder's group reads it
         except FileNotFoundError:

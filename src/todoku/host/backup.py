@@ -35,10 +35,12 @@ MAIL = "var/lib/todoku/mail"
 # Below a root: where restoring works, and keeps what was there before.
 WORK, KEPT = ".restore", "before-restore"
 DATABASE = "var/lib/todoku/todoku.sqlite3"
-# Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time.
+# Made anew by `todoku apply`, of one start only, or on its way: copies that a restore would send a second time. And
+# what says that a database is an older copy (`campaign.rolled_back`).
 _LEFT_OUT = frozenset(
     {
         "var/lib/todoku/campaign-password",
+        "var/lib/todoku/campaign/last-sent",
         "var/lib/todoku/directory",
         "var/lib/todoku/gate/pid",
         "var/lib/todoku/gate/protect",

@@ -13,6 +13,7 @@ from typing import Any
 
 from todoku.campaign import returned, tokens
 from todoku.campaign.opened import KEY
+from todoku.delivery import left
 from todoku.host import agent, database, gate, managers, own_services
 from todoku.host.client import Host
 from todoku.host.facts import Facts
@@ -30,6 +31,7 @@ from todoku.store import campaign as store
 USER = store.OWNER
 STATE = str(store.FOLDER)
 RETURNED = str(returned.FOLDER)
+LEFT = str(left.BULK)
 SCHEMA_ID = "campaign:schema"
 KEY_ID = "campaign:key"
 _CODE = ("campaign", "delivery", "gate", "settings", "store")
@@ -162,6 +164,15 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
             reason="what bounces of bulk mail, from the gate to the lists",
             after=user | {"folder:/var/lib/todoku", f"user:{gate.USER}"},
         ),
+        # Set-group-id: what it has sent of the relay's plan is for the agent, which has the queue wait.
+        Directory(
+            path=LEFT,
+            mode=0o2750,
+            owner=USER,
+            group=agent.USER,
+            reason="what bulk mail has used of the relay's plan, for the agent",
+            after=user | {"folder:/var/lib/todoku", f"group:{agent.USER}"},
+        ),
         *database.resources(place, store.PASSWORD),
         CampaignSchema(
             place=place,
@@ -179,8 +190,10 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         code=_CODE,
         more=database.read_at_start(place),
         # The counters, which are the gate's, and what the postmaster should know.
-        folders=(STATE, RETURNED, gate.STATE, agent.ALARMS, "/run/todoku"),
-        after=needed | {f"folder:{RETURNED}", "relay-credential", gate.SERVICE_ID, f"folder:{agent.ALARMS}"},
+        folders=(STATE, RETURNED, LEFT, gate.STATE, agent.ALARMS, "/run/todoku"),
+        after=needed
+        | {f"folder:{each}" for each in (RETURNED, LEFT, agent.ALARMS)}
+        | {"relay-credential", gate.SERVICE_ID},
     )
     pages = _service(
         facts,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from todoku.host import gate, managers, own_services, page
@@ -18,8 +19,9 @@ from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
 from todoku.host.services import QUARANTINE, Service
+from todoku.host.stopped import Stopped
 from todoku.host.users import Group, User
-from todoku.plan.resource import LookFailed, Resource
+from todoku.plan.resource import Action, Change, LookFailed, Resource
 from todoku.protect import held
 from todoku.settings import Settings
 
@@ -65,9 +67,9 @@ def folders(settings: Settings) -> tuple[str, ...]:
 
 
 def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
-    """All of it; nothing where no mail is held. Raises LookFailed."""
+    """All of it; where no mail is held, that it does not run. Raises LookFailed."""
     if not settings.protect.holds:
-        return []
+        return _stopped(facts)
     if importlib.util.find_spec("pyzipper") is None:
         raise LookFailed(
             "protect.incoming_zip = \"quarantine\" needs pyzipper: pip install 'todoku[web]' in Todoku's environment"
@@ -98,6 +100,44 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
         )
     )
     return list(wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineStopped(HostResource["int | None"]):
+    """It does not run, once it was switched off. What is seen: how many messages are still held while it runs, or
+    will at boot; None: it does neither."""
+
+    manager: managers.Manager
+
+    @property
+    def id(self) -> str:
+        return f"service:{QUARANTINE.name}"
+
+    def look(self, client: Host) -> int | None:
+        if not self.manager.kept(client, QUARANTINE.name):
+            return None
+        jobs = (f"{MESSAGES}/{name}" for name in client.entries(MESSAGES) if not name.startswith("."))
+        return sum(client.stat(f"{job}/message.eml") is not None for job in jobs)
+
+    def differ(self, seen: int | None) -> Change | None:
+        if seen is None:
+            return None
+        summary = f"stop {QUARANTINE.name}, and have it not started at boot"
+        if seen:
+            summary += (
+                f"; still held: {seen} (todoku protect held list), which nobody gets while it is off: deliver or drop "
+                "that first"
+            )
+        return Change(Action.RUN, summary)
+
+    def change(self, change: Change, client: Host) -> None:
+        Stopped(name=QUARANTINE.name, manager=self.manager, reason=self.reason).change(change, client)
+
+
+def _stopped(facts: Facts) -> list[Resource[Host, Any]]:
+    manager = managers.manager(facts.service_manager)
+    reason = "no mail is held any more, and nothing else is its work"
+    return [QuarantineStopped(manager=manager, reason=reason)] if manager is not None else []
 
 
 def _folders(after: frozenset[str]) -> list[Directory]:

@@ -78,7 +78,7 @@ class _Run:
         self.order = {name: number for number, name in enumerate(self.waiting)}
         self.running: dict[str, float] = {}  # id -> when it began
         self.in_place = set(in_place)
-        self.not_ready: set[str] = set()  # ended, but only time will put them in place
+        self.not_ready: dict[str, Waits] = {}  # ended, but only time, or a person, will put them in place
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.ended: list[Ending] = []
         self.bugs: list[BaseException] = []
@@ -108,11 +108,15 @@ class _Run:
         for name, item in list(self.waiting.items()):
             if self._halted() or len(self.running) == WORKERS:
                 return
-            if needs_of(item) <= self.in_place | self.not_ready:
+            if needs_of(item) <= self.in_place | self.not_ready.keys():
                 del self.waiting[name]
                 self.running[name] = time.monotonic()
-                lacking = sorted(needs_of(item) & self.not_ready)
-                self.pool.submit(self._run_one, item, lacking[0] if lacking else None)
+                # What a person has to see to comes first: time alone does not help then.
+                lacking = sorted(
+                    needs_of(item) & self.not_ready.keys(),
+                    key=lambda need: (not self.not_ready[need].for_person, need),
+                )
+                self.pool.submit(self._run_one, item, self.not_ready[lacking[0]] if lacking else None)
 
     def _take_one_event(self, remind: float) -> None:
         try:
@@ -125,7 +129,7 @@ class _Run:
             if isinstance(event, Done | Unchanged):
                 self.in_place.add(event.id)
             elif isinstance(event, Waits):
-                self.not_ready.add(event.id)
+                self.not_ready[event.id] = event
             self._end(event)
         else:
             self.report(event)
@@ -152,10 +156,10 @@ class _Run:
 
     # What follows runs in the worker threads.
 
-    def _run_one(self, item: Item, lacking: str | None) -> None:
+    def _run_one(self, item: Item, lacking: Waits | None) -> None:
         self.events.put(self._work(item, lacking))
 
-    def _work(self, item: Item, lacking: str | None) -> Ending:
+    def _work(self, item: Item, lacking: Waits | None) -> Ending:
         """Look, change, look again; always returns the event that ends this resource.
 
         Nothing is changed while one of its needs, `lacking`, is not ready.
@@ -168,7 +172,8 @@ class _Run:
             if change is None:
                 return Unchanged(name)
             if lacking:
-                return Waits(name, f"needs {lacking}, which is not ready")
+                reason = f"needs {lacking.id}, which is not ready"
+                return Waits(name, reason, for_person=lacking.for_person)
             if self._halted():
                 because = INTERRUPTED if self.stop.is_set() else "stopped when another one failed"
                 return NotTried(name, because)

@@ -3,7 +3,9 @@
     messages/JOB/message.eml    the message as it would have been delivered
     messages/JOB/about.json     from whom, to whom, until when
     messages/JOB/N.state        what became of it for the Nth recipient; not there: it is held
-    messages/JOB/N.passed       his copy has passed the gate on its way to him
+    messages/JOB/N.passed       his copy has passed the gate on its way to him: the queue ID that it has
+    messages/JOB/N.unsure       it has passed, and nobody heard whether Postfix took it: the gate is to find out
+    messages/JOB/N.taken        Postfix took it
     messages/JOB/verdict        the malware that was found, for all of them
 
 The gate makes a job, under a name that begins with a dot, and it is in force from when it is renamed. The service that
@@ -205,18 +207,35 @@ class Held:
         """For all recipients who have not decided otherwise before; `who` gave the password."""
         self._write("verdict", f"{signature}\n{who}".encode())
 
-    def mark(self, number: int) -> bool:
-        """Note that the copy of that recipient passes now; False when it has before."""
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    def mark(self, number: int, queue_id: str) -> bool:
+        """Note that the copy of that recipient passes now, with the id that Postfix has for it; False when it has
+        before."""
+        beside = self.place / f".{number}.passed.{secrets.token_hex(4)}"
         try:
-            os.close(os.open(self.place / f"{number}.passed", flags, 0o640))
+            _write(beside, [queue_id.encode()])
+            os.link(beside, self.place / f"{number}.passed")  # never there without what is in it
         except FileExistsError:
             return False
+        finally:
+            beside.unlink(missing_ok=True)
         _synchronise(self.place)
         return True
 
+    def passed(self, number: int) -> str:
+        """The queue ID that the copy of that recipient passed with; empty when it has not, or that is not known."""
+        try:
+            return (self.place / f"{number}.passed").read_text("ascii", "replace")
+        except FileNotFoundError:
+            return ""
+
     def unmark(self, number: int) -> None:
+        """The copy of that recipient is to pass once more."""
         (self.place / f"{number}.passed").unlink(missing_ok=True)
+        self.is_sure(number)
+
+    def is_sure(self, number: int) -> None:
+        """Whether Postfix took the copy of that recipient was found out."""
+        (self.place / f"{number}.unsure").unlink(missing_ok=True)
 
     def has(self, note: str) -> bool:
         """Whether such a note was made."""

@@ -1,9 +1,10 @@
 """Copies that wait on the disk for the mail server: complete and synchronised before the original is accepted.
 
 A *job* is all copies of one message, a folder: made under a name that begins with a dot, in force from when it is
-renamed. A copy is done when its file is gone. `marks` are made where a copy passes the gate again, so that one whose
-taking could not be noted (kill -9 between the two) is not handed over twice; `done` remembers jobs, for a sender that
-sends the original again because the answer to it was lost.
+renamed. A copy is done when its file is gone. `marks` are made where a copy passes the gate again, before Postfix hears
+that it does, and hold the queue ID that it has there: without one, Postfix cannot have the copy; with one, it can be
+asked (kill -9 of anybody in between). `done` remembers jobs, for a sender that sends the original again because the
+answer to it was lost.
 """
 
 from __future__ import annotations
@@ -57,23 +58,31 @@ class Spool:
             return [Job(self, path) for path in sorted(found, key=_age)]
         return []
 
-    def mark(self, copy: str) -> bool:
-        """Note that the copy with that id passes now; False when it has before."""
+    def mark(self, copy: str, queue_id: str) -> bool:
+        """Note that the copy with that id passes now, with the id that Postfix has for it; False when it has before."""
+        beside = self.marks / f".{copy}.{secrets.token_hex(4)}"
         try:
-            descriptor = os.open(
-                self.marks / copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600
-            )
+            with beside.open("x") as file:
+                file.write(queue_id)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(beside, self.marks / copy)  # never there without what is in it
         except FileExistsError:
             return False
-        os.close(descriptor)
+        finally:
+            beside.unlink(missing_ok=True)
         _synchronise(self.marks)
         return True
 
     def tidy(self, now: float) -> None:
         """Forget what nobody asks for any more."""
-        for folder, most in ((self.done, REMEMBERED), (self.outgoing, _LEFT_BEHIND)):
+        for folder, most in (
+            (self.done, REMEMBERED),
+            (self.outgoing, _LEFT_BEHIND),
+            (self.marks, 2 * REMEMBERED),
+        ):
             for path in folder.iterdir() if folder.exists() else ():
-                if (folder is self.done or path.name.startswith(".")) and now - _age(path) > most:
+                if (folder is not self.outgoing or path.name.startswith(".")) and now - _age(path) > most:
                     with suppress(FileNotFoundError):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -180,8 +189,12 @@ class Job:
         beside.rename(self.notice(copy))
         _synchronise(self.place)
 
-    def is_marked(self, copy: str) -> bool:
-        return (self._spool.marks / copy).exists()
+    def marked(self, copy: str) -> str | None:
+        """The queue ID that the copy passed with; None: it has not passed."""
+        try:
+            return (self._spool.marks / copy).read_text("ascii", "replace")
+        except FileNotFoundError:
+            return None
 
     def unmark(self, copy: str) -> None:
         (self._spool.marks / copy).unlink(missing_ok=True)
@@ -195,7 +208,9 @@ class Job:
         """All are done."""
         (self._spool.done / self.id).touch(mode=0o600)
         _synchronise(self._spool.done)
-        shutil.rmtree(self.place)
+        gone = self.place.with_name(f".{self.id}.{secrets.token_hex(4)}")
+        self.place.rename(gone)  # whole, or not at all: killed in between, half a job could not be read
+        shutil.rmtree(gone, ignore_errors=True)
         for copy in copies:
             for kind in ("", "n"):
                 self.unmark(f"{self.id}.{copy.number}{kind}")

@@ -2,8 +2,8 @@
 deleted. Everything that is decided is on the disk before it is done, so that a keeper which is killed goes on there.
 
 A message goes on by SMTP at a port of its own (master.cf), where the gate knows it again, lets it pass as it came, and
-notes that it did: handed over a second time it goes nowhere. Killed in the microseconds between that note and Postfix's
-answer, together with Postfix, a copy would be lost.
+notes that it did. Where Postfix' answer was not heard (killed, one of the two), the gate finds out whether Postfix has
+the copy (`gate.released`); until then it waits, and is neither lost nor doubled.
 """
 
 from __future__ import annotations
@@ -167,15 +167,19 @@ class Keeper:
     def _deliver(self, held: Held, number: int, who: str, fate: Fate) -> None:
         if not self._is_time(f"{held.id}.{number}"):
             return
+        if held.has(f"{number}.passed") and not held.has(f"{number}.taken"):
+            if not held.has(f"{number}.unsure"):
+                held.note(f"{number}.unsure")
+            return
         try:
-            if not held.has(f"{number}.passed"):
+            if not held.has(f"{number}.taken"):
                 self._hand_over(held.content, held.about.sender, (who,))
         except NotTaken as problem:
-            held.unmark(number)
             if not problem.for_good:
                 log.warning("%s: is not taken now: %s", held.id, problem)
                 self._waits[f"{held.id}.{number}"] = self._clock() + _PATIENCE
                 return
+            held.unmark(number)
             log.error("%s: is not taken: %s", held.id, problem)
             held.decide(number, Fate("refused", by=fate.by, at=self._clock(), why=str(problem)))
             return

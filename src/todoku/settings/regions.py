@@ -10,8 +10,13 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 COMMERCIAL = "oc1"
+
+_LONGEST_NAME = 253  # characters, RFC 1035 3.1: 255 bytes on the wire
+# SELECTOR.DOMAIN.dkim.CODE.oracleemaildelivery.com with the longest selector (63) and code.
+_DKIM_TARGET_EXTRA = 63 + len(".") + len(".dkim.nrt1.oracleemaildelivery.com")
 
 _REALM_DOMAINS = {
     "oc1": "oraclecloud.com",
@@ -136,6 +141,17 @@ def _table() -> dict[str, Region]:
 
 
 REGIONS: MappingProxyType[str, Region] = MappingProxyType(_table())
+
+
+def dkim_record_type(region: str, domain: str) -> Literal["CNAME", "TXT"]:
+    """How the DKIM keys of `domain`, which sends in `region`, are published: one type for all of its keys.
+
+    A CNAME to where Oracle publishes the key. TXT, the key itself, where Oracle's DKIM page says so (outside
+    the commercial realm), and where the CNAME's target could become longer than a name can be.
+    """
+    known = REGIONS.get(region)
+    commercial = known is None or known.realm == COMMERCIAL
+    return "CNAME" if commercial and len(domain) + _DKIM_TARGET_EXTRA <= _LONGEST_NAME else "TXT"
 
 
 def suggest(text: str) -> Region | None:

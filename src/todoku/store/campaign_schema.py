@@ -134,6 +134,7 @@ recipient = Table(
     Column("words", Text),
     Column("later", String(16)),  # what was heard after it was sent: bounced, complained, unsubscribed
     Column("owner", String(40)),  # the worker that has leased it, where there are several
+    Column("relayed", Double),  # when the recipient's own server took it, as the relay's log has it
     UniqueConstraint("campaign", "subscriber", name="one_row_per_subscriber"),
 )
 
@@ -150,6 +151,8 @@ _sent = recipient.c.state == "sent"
 Index("recipient_sent", recipient.c.settled, sqlite_where=_sent, postgresql_where=_sent)
 _heard = recipient.c.later.is_not(None)
 Index("recipient_later", recipient.c.campaign, sqlite_where=_heard, postgresql_where=_heard)
+_relayed = recipient.c.relayed.is_not(None)
+Index("recipient_relayed", recipient.c.campaign, sqlite_where=_relayed, postgresql_where=_relayed)
 
 attempt = Table(
     "attempt",

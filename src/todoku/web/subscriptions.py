@@ -1,8 +1,8 @@
 """Pages on which people subscribe, confirm, unsubscribe and choose: routes for a Starlette application.
 
-GET only shows: programs that look at links before people do change nothing. POST to the address in List-Unsubscribe
-unsubscribes at once, without a login or a cookie, and is not redirected (RFC 8058 3.2). Who somebody is, their
-sealed link says; the form tells everybody the same, whether an address is known or not.
+GET and HEAD only show: programs that look at links before people do change nothing. POST to the address in
+List-Unsubscribe unsubscribes at once, without a login or a cookie, and is not redirected (RFC 8058 3.2). Who somebody
+is, their sealed link says; the form tells everybody the same, whether an address is known or not.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Subscriptions:
         if found is None or not found.is_open:
             return _not_known(language)
         form = Form(texts["send"], asks_address=True)
-        if request.method == "GET":
+        if request.method != "POST":
             return page(language, "subscribe", *_paragraphs(found, self._privacy(language)), form=form)
         posted = await _form(request)
         if posted.get("website"):  # a field that people do not see
@@ -85,13 +85,13 @@ class Subscriptions:
         link, person, of = who
         texts = TEXTS[person.language]
         told = tuple(filter(None, (of.consent_text, self._privacy(person.language))))
-        if request.method == "GET":
+        if request.method != "POST":
             question = texts["confirm_question"].format(address=person.address, title=of.title)
             form = Form(texts["confirm_button"])
             return page(person.language, "confirm", question, *told, form=form)
         source = f"{request.url.path.rpartition('/')[0]} from {_client(request)}"
         evidence = Evidence("confirmed", source, "\n\n".join(told))
-        await _in_thread(lambda: self._set(link, Membership.CONFIRMED, evidence))
+        await _in_thread(lambda: forms.confirm(self._opened, link, evidence))
         return page(person.language, "confirm", texts["confirmed"])
 
     async def unsubscribe(self, request: Request) -> Response:
@@ -100,7 +100,7 @@ class Subscriptions:
             return _not_known(_language(request))
         link, person, of = who
         texts = TEXTS[person.language]
-        if request.method == "GET":
+        if request.method != "POST":
             question = texts["unsubscribe_question"].format(address=person.address, title=of.title)
             return page(
                 person.language,
@@ -173,11 +173,6 @@ class Subscriptions:
             found = connection.execute(select(person).where(person.c.id == link.subscriber)).first()
             of = connection.execute(select(table).where(table.c.id == link.list_id)).first()
         return None if found is None or of is None else (link, found, of)
-
-    def _set(self, link: Link, state: Membership, evidence: Evidence) -> None:
-        now = self._opened.clock()
-        with self._opened.write() as connection:
-            lists.set_membership(connection, link.list_id, link.subscriber, state, evidence, now)
 
     def _unsubscribe(self, link: Link, source: str) -> None:
         now = self._opened.clock()

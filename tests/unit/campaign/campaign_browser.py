@@ -13,6 +13,9 @@ class Browser:
     def get(self, path: str) -> tuple[int, str]:
         return self._ask(urllib.request.Request(self.base + path, headers={"Accept-Language": "en"}))
 
+    def head(self, path: str) -> int:
+        return self._ask(urllib.request.Request(self.base + path, method="HEAD"))[0]
+
     def post(
         self, path: str, body: str = "", kind: str = "application/x-www-form-urlencoded"
     ) -> tuple[int, str]:

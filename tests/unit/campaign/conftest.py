@@ -1,4 +1,4 @@
-# Bulk mail's database, with a key and a clock that the tests move.
+# Bulk mail's database, with a key and a clock that the tests move; its pages, and its commands.
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import pytest
 import uvicorn
 from campaign_browser import Browser
 from campaign_place import Clock, settings
+from campaign_typed import Commands
 
+from asked_relay import LOGIN, FakeSmtp
 from todoku.campaign import lists, tokens
+from todoku.campaign import opened as opened_module
 from todoku.campaign.opened import Opened
+from todoku.cli import cloud_parts
+from todoku.cloud import probe
 from todoku.store import campaign as store
 from todoku.web.subscriptions import application
 
@@ -51,3 +56,24 @@ def browser(opened: Opened) -> Iterator[Browser]:
     yield Browser(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSmtp]:
+    server = FakeSmtp(tmp_path_factory.mktemp("relay"))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def commands(
+    opened: Opened, news: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relay: FakeSmtp
+) -> Commands:
+    """On a machine whose database of bulk mail is the test's, and whose relay takes all of the domain."""
+    assert news
+    monkeypatch.setattr(opened_module, "open_campaigns", lambda _: opened)
+    monkeypatch.setattr(cloud_parts, "relay", lambda _: probe.Relay(relay.endpoint(), lambda: LOGIN))
+    relay.approved, relay.throttled, relay.said = {"@hoge.example"}, False, []
+    return Commands(tmp_path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import email
 import re
+import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from todoku.campaign.relay import Server
@@ -14,14 +15,21 @@ from todoku.campaign.relay import Server
 OK = "250 Ok"
 
 
+async def at_once(_address: str, _recipient: str) -> None:
+    pass
+
+
 @dataclass
 class Sink:
     """`answer(stage, recipient)` gives the reply; stages: connect, mail, rcpt, eom. "cut": the connection ends.
 
-    `hang_up` closes the connections that there are, as a relay does with idle ones."""
+    `hang_up` closes the connections that there are, as a relay does with idle ones. `before_answer` is waited for
+    when a message has been taken: whose it is (an address), and whom it is for. `listener`: where it listens."""
 
     answer: Callable[[str, str], str] = lambda _stage, _recipient: OK
     pipelining: bool = True
+    before_answer: Callable[[str, str], Awaitable[None]] = at_once
+    listener: socket.socket | None = None
     taken: list[tuple[str, str]] = field(default_factory=list)  # recipient, Message-ID
     raw: list[bytes] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)  # of every MAIL
@@ -35,7 +43,8 @@ class Sink:
     last_words: bytes = b""
 
     async def __aenter__(self) -> Sink:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        listener = self.listener or socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.server = await asyncio.start_server(self._serve, sock=listener)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -116,6 +125,7 @@ class Sink:
                     if reply in (OK, "cut"):
                         self.raw.append(content)
                         self.taken.append((recipient, email.message_from_bytes(content)["Message-ID"]))
+                        await self.before_answer(writer.get_extra_info("peername")[0], recipient)
                     say(reply)
             elif verb == "QUIT":
                 say("221 Bye")

@@ -2,89 +2,28 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
-import http.client
 import json
 import os
-import resource
-import signal
-import stat
-import webbrowser
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from campaign_place import Clock, subscribe
-from click.testing import Result
+from campaign_typed import Commands
 from sink import Sink
 from test_campaign_sending import people, send
 from typer.testing import CliRunner
 
-from todoku.campaign import campaigns, lists
-from todoku.campaign import opened as opened_module
+from asked_relay import LOGIN, FakeSmtp
+from todoku.campaign import campaigns
 from todoku.campaign.opened import Opened
-from todoku.cli import campaign_page, campaign_preview
+from todoku.campaign.template import Source
+from todoku.cli import campaign_sender, cloud_parts
 from todoku.cli.main import app
+from todoku.cloud import probe
+from todoku.settings import RelayCredential
 from todoku.store import campaign_schema as schema
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the commands are root's")
-
-SETTINGS = """\
-hostname = "mx.hoge.example"
-addresses = "203.0.113.10"
-postmaster = "alice@hoge.example"
-[[domains]]
-name = "hoge.example"
-[relay]
-region = "ap-tokyo-1"
-[campaign]
-sender = "news@hoge.example"
-sender_name = "Hoge"
-url = "https://news.hoge.example"
-"""
-TEXT = "{{ name }}様\n<b>no tag</b>\n{{ unsubscribe }}\n"
-HTML = (
-    "<p onclick='alert(1)'>{{ name }}様</p><script>alert(2)</script><img src='https://elsewhere.example/a.png'>"
-    "<a href='{{ unsubscribe }}'>配信停止</a>"
-)
-
-
-class Commands:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "todoku.toml").write_text(SETTINGS)
-        (folder / "t.txt").write_text(TEXT)
-        (folder / "t.html").write_text(HTML)
-
-    def __call__(self, line: str, *more: str, typed: str = "") -> Result:
-        arguments = ["--config", str(self.folder / "todoku.toml"), "campaign", *line.split(), *more]
-        return CliRunner().invoke(app, arguments, input=typed)
-
-    def done(self, line: str, *more: str, typed: str = "") -> str:
-        result = self(line, *more, typed=typed)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    def refused(self, line: str, code: int, *more: str, typed: str = "") -> str:
-        result = self(line, *more, typed=typed)
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result.stderr
-
-    def create(self, *more: str, name: str = "spring") -> str:
-        files = ("--text", str(self.folder / "t.txt"), "--html", str(self.folder / "t.html"))
-        return self.done(f"create {name} --list news --subject Alpha", *files, *more)
-
-
-@pytest.fixture
-def commands(opened: Opened, news: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """On a machine whose database of bulk mail is the test's."""
-    assert news
-    monkeypatch.setattr(opened_module, "open_campaigns", lambda _: opened)
-    return Commands(tmp_path)
 
 
 TEST = ("--subject-b", "Beta", "--test-share", "40", "--decide-after", "4h", "--decide-by", "objections")
@@ -149,177 +88,113 @@ def test_what_came_out_of_a_backup_needs_a_word_more_to_be_started(
     assert campaigns.overview(opened)[0]["state"] == "started"
 
 
-# -- preview
+@pytest.mark.parametrize(
+    "html",
+    ["<img src='cid:logo'>", '<img src="data:image/png;base64,AAAA">', "<td style='background:url(cid:x)'>"],
+)
+def test_what_would_have_to_be_attached_is_refused_with_the_advice_to_link_it(
+    commands: Commands, opened: Opened, news: int, html: str
+) -> None:
+    people(opened, news, 1)
+    files = ("--text", str(commands.folder / "t.txt"), "--html", str(commands.folder / "t.html"))
+    said = commands.refused("create spring --list news --subject A", 2, *files, "--attach", "report.pdf")
+    assert "no attachments" in said and "write its address" in said
+    assert campaigns.overview(opened) == []
+    (commands.folder / "t.html").write_text(f"{html}<a href='{{{{ unsubscribe }}}}'>x</a>")
+    commands.create()
+    assert "Put the file on a page" in commands.refused("start spring --yes", 1)
+    assert campaigns.overview(opened)[0]["state"] == "draft"
 
 
-def test_a_preview_is_written_to_a_new_file_and_never_over_another(
+def test_the_progress_says_how_fast_it_goes_and_when_it_will_be_done(
+    commands: Commands, opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    people(opened, news, 30)
+    commands.create()
+    commands.done("start spring --yes")
+    send(opened, Sink(), tmp_path, per_hour=10)
+    clock.now += 5
+    shown = json.loads(commands.done("progress spring --json"))
+    assert shown["per_second"] == 2  # ten in five seconds
+    assert shown["ends"] == clock.now + 10
+    said = commands.done("progress spring")
+    assert "spring  started  10 of 30: 20 ready, 10 sent  2.0 a second, done at 2026-09-21" in said
+
+
+# -- people
+
+
+def subscriber(commands: Commands, line: str, code: int = 0) -> str:
+    arguments = ["--config", str(commands.folder / "todoku.toml"), "subscriber", *line.split()]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_person_is_shown_everything_and_forgotten_and_not_added_again(
     commands: Commands, opened: Opened, news: int, tmp_path: Path
 ) -> None:
-    subscribe(opened, news, "alice@mailbox.example", name="アリス")
-    commands.create()
-    file = tmp_path / "spring.eml"
-    assert str(file) in commands.done("preview spring --eml", str(file))
-    assert email.message_from_bytes(file.read_bytes())["To"] == "alice@mailbox.example"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    file.write_text("mine")
-    assert "is there already" in commands.refused("preview spring --eml", 1, str(file))
-    assert file.read_text() == "mine"
-    (tmp_path / "link").symlink_to(tmp_path / "nothing")
-    commands.refused("preview spring --eml", 1, str(tmp_path / "link"))
-    assert not (tmp_path / "nothing").exists()
-    assert "No such file" in commands.refused("preview spring --eml", 1, str(tmp_path / "no/where.eml"))
+    subscriber(commands, "add news alice@mailbox.example --evidence card-of-2026")
+    campaigns.create(opened, "spring", "news", Source("Hi", "{{ unsubscribe }}"))
+    replies = {"rcpt": "451 4.2.1 alice is busy"}
+    campaigns.start(opened, "spring")
+    send(opened, Sink(answer=lambda stage, _: replies.get(stage, "250 Ok")), tmp_path)
+    shown = json.loads(subscriber(commands, "show alice@mailbox.example --json"))
+    assert shown["consent"][0]["text"] == "card-of-2026"
+    assert shown["messages"][0]["campaign"] == "spring"
+    assert "alice is busy" in shown["attempts"][0]["words"]
+    assert "blocked_words" in shown
+    assert "ledger.days" in subscriber(commands, "forget alice@mailbox.example --yes")
+    subscriber(commands, "show alice@mailbox.example", 1)
+    said = subscriber(commands, "add news alice@mailbox.example --evidence x", 1)
+    assert "asked to be forgotten" in said
 
 
-def test_a_preview_that_does_not_fit_on_the_disk_leaves_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+# -- whether the relay takes it
+
+
+def test_nothing_is_begun_while_single_addresses_only_are_approved(
+    commands: Commands, opened: Opened, news: int, relay: FakeSmtp
 ) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(SystemExit):
-            campaign_preview._write(tmp_path / "a.eml", b"x" * 100_000, as_json=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    assert "cannot be written: File too large" in capfd.readouterr().err
-    assert not (tmp_path / "a.eml").exists()
-
-
-def test_each_is_shown_the_subject_that_is_theirs(commands: Commands, opened: Opened, news: int) -> None:
-    people(opened, news, 6)
-    subscribe(opened, news, "new@mailbox.example", name="N")
-    commands.create("--subject-b", "Beta")
-    with opened.write() as connection:
-        lists.unsubscribe(connection, news, 7, "test", opened.clock())
-        got = schema.recipient
-        connection.execute(got.delete().where(got.c.subscriber == 7))
-        given = {row.subscriber: row.variant for row in connection.execute(got.select())}
-    assert sorted(given.values()).count("b") >= 2
-    for number in range(6):
-        shown = email.message_from_string(commands.done(f"preview spring --for p{number}@mailbox.example"))
-        assert shown["Subject"] == {"a": "Alpha", "b": "Beta"}[given[number + 1]]
-    assert "Subject: Alpha" in commands.done("preview spring --for new@mailbox.example")  # has no row
-    assert "there is no subscriber" in commands.refused("preview spring --for nobody@mailbox.example", 1)
-
-
-def get(address: str, host: str | None = None) -> tuple[int, dict[str, str], str]:
-    where = urlsplit(address)
-    connection = http.client.HTTPConnection(where.netloc, timeout=30)
-    connection.request("GET", where.path, headers={} if host is None else {"Host": host})
-    answer = connection.getresponse()
-    headers = {name.lower(): value for name, value in answer.getheaders()}
-    found = answer.status, headers, answer.read().decode()
-    connection.close()
-    return found
-
-
-def seen_in_browser(monkeypatch: pytest.MonkeyPatch, look: Callable[[str], object]) -> list[str]:
-    """The browser looks, then somebody presses Ctrl-C."""
-    addresses = []
-
-    def opens(address: str) -> bool:
-        addresses.append(address)
-        look(address)
-        signal.raise_signal(signal.SIGINT)
-        return True
-
-    monkeypatch.setattr(webbrowser, "open", opens)
-    return addresses
-
-
-def test_a_preview_is_shown_in_the_browser_without_a_script_or_anything_from_elsewhere(
-    commands: Commands, opened: Opened, news: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subscribe(opened, news, "alice@mailbox.example", name="<i>アリス</i>")
+    people(opened, news, 3)
     commands.create()
-    pages = {}
-    wrong = []
-
-    def look(address: str) -> None:
-        for name in ("", "html", "message.eml"):
-            pages[name] = get(address + name)
-        where = urlsplit(address)
-        root, host = f"{where.scheme}://{where.netloc}/", where.netloc
-        wrong.extend(
-            get(each)[0] for each in (root, f"{root}x/", f"{address}../x", f"{root}{'é'.encode()!r}/")
-        )
-        wrong.append(get(address, f"evil.example:{host.rpartition(':')[2]}")[0])
-
-    addresses = seen_in_browser(monkeypatch, look)
-    said = commands.done("preview spring --browser")
-    assert addresses[0] in said and "15 minutes" in said
-    assert set(wrong) == {404} and len(wrong) == 5
-    status, headers, page = pages[""]
-    assert status == 200
-    assert "&lt;i&gt;アリス&lt;/i&gt;様\r\n&lt;b&gt;no tag" in page
-    assert "<dd>Alpha</dd>" in page and "<dd>alice@mailbox.example</dd>" in page
-    assert '<iframe src="html" sandbox ' in page
-    assert "script" not in page and "unsafe" not in headers["content-security-policy"]
-    assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
-    status, headers, html = pages["html"]
-    assert status == 200
-    assert "&lt;i&gt;アリス" in html and "elsewhere.example" in html  # it is in there, and not loaded:
-    rules = headers["content-security-policy"].split("; ")
-    assert {"sandbox", "default-src 'none'", "img-src data:", "form-action 'none'"} <= set(rules)
-    assert "script-src" not in headers["content-security-policy"]
-    assert headers["content-type"] == "text/html; charset=utf-8"
-    status, headers, raw = pages["message.eml"]
-    assert headers["content-disposition"].startswith("attachment")
-    assert email.message_from_string(raw)["To"] == "alice@mailbox.example"
-    with pytest.raises(OSError, match="refused"):
-        get(addresses[0])
+    relay.approved = {"news@hoge.example", "bounces@hoge.example"}  # which is not what MAIL says
+    said = commands.refused("start spring --yes", 1)
+    assert "bounces+c=...@hoge.example" in said and "535 Authorization failed" in said
+    assert "all of the domain as @hoge.example" in said
+    assert "approved sender @hoge.example in Oracle's console" in said
+    assert campaigns.overview(opened)[0]["state"] == "draft"
+    assert "@hoge.example" in json.loads(commands("check spring --json").stdout)["faults"][0]
+    relay.approved = {"@hoge.example"}
+    relay.said = []
+    commands.done("start spring --yes")
+    assert campaigns.overview(opened)[0]["state"] == "started"
+    asked = [line for line in relay.said if line.startswith("mail")]
+    assert len(asked) == 2 and asked[0].startswith("mail FROM:<bounces+c=") and "news@" in asked[1]
+    assert "data" not in " ".join(relay.said).lower()
 
 
-@dataclass
-class Passing:
-    """Time that passes only for who sleeps."""
-
-    now: float = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+def test_with_the_cloud_the_command_that_approves_it_is_named(opened: Opened) -> None:
+    settings = opened.settings.model_copy(update={"cloud": object()})
+    answer = probe.Answer(probe.Verdict.REFUSED, "535 no")
+    assert "`todoku apply --wait`" in campaign_sender._envelope(settings, "bounces+c=x@hoge.example", answer)
 
 
-def test_without_a_browser_the_address_is_told_and_the_way_to_it(
-    commands: Commands, opened: Opened, news: int, monkeypatch: pytest.MonkeyPatch
+def test_what_is_not_known_of_the_relay_is_said_and_nothing_is_begun(
+    commands: Commands, opened: Opened, news: int, relay: FakeSmtp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscribe(opened, news, "alice@mailbox.example", name="A")
+    people(opened, news, 1)
     commands.create()
-    monkeypatch.setattr(webbrowser, "open", lambda _: False)
-    time = Passing()
-    monkeypatch.setattr(campaign_preview, "time", time)
-    result = commands("preview spring --browser --minutes 3")
-    assert result.exit_code == 0, result.output
-    assert time.now == 180
-    port = urlsplit(result.stdout.split()[0]).port
-    assert f"ssh -L {port}:127.0.0.1:{port}" in result.stderr
-
-
-def test_no_browser_is_opened_when_nobody_wants_one(
-    commands: Commands, opened: Opened, news: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subscribe(opened, news, "alice@mailbox.example", name="A")
-    commands.create()
-    opens = seen_in_browser(monkeypatch, lambda _: None)
-    time = Passing()
-    monkeypatch.setattr(campaign_preview, "time", time)
-    shown = json.loads(commands.done("preview spring --browser --no-open --minutes 1 --json"))
-    assert time.now == 60
-    assert shown["address"].startswith("http://127.0.0.1:")
-    assert opens == []
-    for alone in ("--no-open", "--minutes 3"):
-        assert "need --browser" in commands.refused(f"preview spring {alone}", 2)
-
-
-def test_a_message_without_html_is_its_text() -> None:
-    found = campaign_page.answers(
-        b"Subject: =?utf-8?b?PHNjcmlwdD4=?=\r\nFrom: a@b\r\nTo: c@d\r\n\r\n<script>\r\n"
-    )
-    page = found[""].content.decode()
-    assert set(found) == {"", "message.eml"}
-    assert "iframe src" not in page and "<script" not in page
-    assert page.count("&lt;script&gt;") == 3  # title, subject, text
+    relay.throttled = True
+    assert "had too many refusals" in commands.refused("start spring --yes", 1)
+    relay.throttled = False
+    relay.approved = {"@bounces.hoge.example"}
+    wrong = RelayCredential(LOGIN.username, "another")
+    monkeypatch.setattr(cloud_parts, "relay", lambda _: probe.Relay(relay.endpoint(), lambda: wrong))
+    said = commands.refused("start spring --yes", 1)
+    assert "refuses the user name or password" in said and "todoku credential status" in said
+    assert "another" not in said
+    nowhere = probe.Endpoint("localhost", 1, "mx.hoge.example")
+    monkeypatch.setattr(cloud_parts, "relay", lambda _: probe.Relay(nowhere, lambda: LOGIN))
+    assert "cannot be reached" in commands.refused("start spring --yes", 1)
+    assert campaigns.overview(opened)[0]["state"] == "draft"

@@ -103,6 +103,10 @@ def test_of_somebody_forgotten_nothing_is_left_in_the_file(opened: Opened, news:
         everything = "".join(connection.connection.driver_connection.iterdump())  # type: ignore[union-attr]
     assert "unusual" not in everything.lower()
     assert "bob said yes" not in everything
+    # Nor in what a deleted row leaves behind in a file, or in its journal.
+    octets = b"".join(path.read_bytes() for path in tmp_path.glob("campaign.sqlite3*"))
+    assert b"unusual" not in octets.lower()
+    assert b"bob said yes" not in octets
 
 
 def test_evidence_says_when_somebody_left_and_came_back(opened: Opened, news: int) -> None:

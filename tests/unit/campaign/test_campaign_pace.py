@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from campaign_place import Clock, settings, subscribe
 
-from todoku.campaign import campaigns
+from todoku.campaign import campaigns, relayed
 from todoku.campaign.opened import Opened
 from todoku.campaign.pace import DAY, HOUR, MINUTE, Pace, Window
 from todoku.campaign.template import Source
+from todoku.delivery.entries import Heard
+from todoku.delivery.relay_log import SOFT_BOUNCE
 from todoku.gate.limits import Limits, Spender
 from todoku.settings import Settings
 
@@ -178,6 +180,30 @@ def test_gmails_recipe_is_kept_to_over_a_restart(
     with opened.read() as connection:
         later.load(connection, clock.now + 665)
     assert [later.domain_until("gmail.com", clock.now + 665) > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_what_gmail_says_to_the_relay_is_kept_to_as_well(
+    opened: Opened, news: int, clock: Clock, tmp_path: Path
+) -> None:
+    paced = pace(tmp_path, settings(plan=WIDE, connections=3))
+    too_fast = "421-4.7.28 Gmail has detected an unusual rate of mail"
+
+    def heard(at: float, to: str, words: str) -> None:
+        relayed.hear(opened, [Heard(at, "", "x", SOFT_BOUNCE, f"somebody@{to}", "m@hoge.example", words, "")])
+        with opened.write() as connection:
+            paced.admit(connection, [], clock.now)
+
+    heard(clock.now - 5, "mailbox.example", "452 4.2.2 full")
+    heard(clock.now - 3600, "yahoo.example", too_fast)  # long ago
+    heard(clock.now - 5, "gmail.com", too_fast)
+    assert paced.domain_until("mailbox.example", clock.now) == 0
+    assert paced.domain_until("yahoo.example", clock.now) == 0
+    assert paced.domain_until("gmail.com", clock.now) == clock.now + 600
+    begun, clock.now = clock.now, clock.now + 60
+    heard(clock.now, "gmail.com", too_fast)  # of a message from before
+    assert paced.domain_until("gmail.com", clock.now) == begun + 600
+    assert paced.domain_until("gmail.com", begun + 601) == 0
+    assert paced.domain_until("gmail.com", begun + 602) > 0  # one at a time
 
 
 def test_a_window_forgets_only_what_has_left_it() -> None:

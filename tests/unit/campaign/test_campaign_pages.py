@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from todoku.campaign import campaigns, lists, message, persons
+from todoku.campaign import campaigns, letters, lists, message, persons
 from todoku.campaign.opened import Opened
 from todoku.campaign.template import Source
 from todoku.campaign.tokens import Link
@@ -37,6 +37,8 @@ def test_looking_changes_nothing_and_one_click_unsubscribes_at_once(
     for _ in range(3):
         status, text = browser.get(link)
         assert (status, "alice@mailbox.example" in text) == (200, True)
+    assert browser.head(link) == 200  # as many a scanner asks
+    assert browser.head(path(opened, "preferences", number, news)) == 200
     assert state(opened, "alice@mailbox.example") == "confirmed"
     assert browser.post(link, "List-Unsubscribe=One-Click")[0] == 200
     assert state(opened, "alice@mailbox.example") == "unsubscribed"
@@ -75,6 +77,8 @@ def test_who_fills_in_the_form_is_on_the_list_only_after_confirming(
     number = persons_number(opened, "bob@mailbox.example")
     link = path(opened, "confirm", number, news)
     browser.get(link)
+    assert browser.head(link) == 200
+    assert browser.head("/subscribe/news?address=eve%40mailbox.example") == 200
     assert state(opened, "bob@mailbox.example") == "unconfirmed"
     assert browser.post(link)[0] == 200
     kept = persons.export(opened, "bob@mailbox.example")
@@ -83,6 +87,32 @@ def test_who_fills_in_the_form_is_on_the_list_only_after_confirming(
     assert "from 127.0.0.1" in kept["consent"][1]["source"]
     # Nobody can find out who is on the list.
     assert browser.post("/subscribe/news", "address=Bob%40mailbox.example") == (status, told)
+
+
+def test_who_said_no_is_not_put_back_by_somebody_who_fills_in_the_form_for_them(
+    opened: Opened, browser: Browser
+) -> None:
+    simple = lists.create(opened, "simple", "Simple", "News", double=False, is_open=True)
+    number = subscribe(opened, simple, "alice@mailbox.example")
+    with opened.write() as connection:
+        lists.unsubscribe(connection, simple, number, "test", 5.0)
+    persons.forget(opened, "bob@mailbox.example")
+    for name in ("alice", "bob", "carol"):
+        assert browser.post("/subscribe/simple", f"address={name}%40mailbox.example")[0] == 200
+    states = {name: state(opened, f"{name}@mailbox.example") for name in ("alice", "bob", "carol")}
+    assert states == {"alice": "unsubscribed", "bob": "unconfirmed", "carol": "confirmed"}
+    written_to = {each.address for each in letters.people(opened, "simple:confirm", 10)}
+    assert written_to == {"alice@mailbox.example", "bob@mailbox.example"}
+
+    def is_forgotten() -> bool:
+        with opened.read() as connection:
+            return persons.is_forgotten(opened, connection, "bob@mailbox.example")
+
+    assert is_forgotten()  # an import of an old file would not bring them back
+    bob = persons_number(opened, "bob@mailbox.example")
+    assert browser.post(path(opened, "confirm", bob, simple))[0] == 200
+    assert state(opened, "bob@mailbox.example") == "confirmed"
+    assert not is_forgotten()
 
 
 def persons_number(opened: Opened, address: str) -> int:

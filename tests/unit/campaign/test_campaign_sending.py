@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def started(opened: Opened, news: int, count: int, name: str = "spring", **optio
 def send(opened: Opened, sink_or: Server | Sink, tmp_path: Path, **more: Any) -> None:
     """Everything that is due at the clock's time."""
     changed = settings(plan=WIDE, per_second=10_000, **more)
-    here = Opened(opened.engine, opened.keys, changed, opened.clock)
+    here = replace(opened, settings=changed)
     limits = Limits(changed, tmp_path / "limits.sqlite3")
 
     async def run() -> None:
@@ -294,31 +295,6 @@ def test_a_bounce_is_found_by_its_message_id(opened: Opened, news: int, clock: C
     assert numbers(opened, "autumn").total == 0
 
 
-def test_who_bounces_while_it_is_sent_gets_nothing_any_more(
-    opened: Opened, news: int, clock: Clock, tmp_path: Path
-) -> None:
-    started(opened, news, 3)
-    health.hear(opened, [Told(clock.now, "", "p1@mailbox.example", "HARDBOUNCE", "", "550 gone", "", "")])
-    sink = Sink()
-    send(opened, sink, tmp_path)
-    assert set(sink.counts) == {"p0@mailbox.example", "p2@mailbox.example"}
-    assert (numbers(opened).sent, numbers(opened).suppressed) == (2, 1)
-
-
-def test_who_unsubscribes_while_it_is_sent_gets_nothing_any_more(
-    opened: Opened, news: int, clock: Clock, tmp_path: Path
-) -> None:
-    started(opened, news, 3)
-    with opened.write() as connection:
-        person = lists.subscriber(connection, "p1@mailbox.example")
-        assert person is not None
-        lists.unsubscribe(connection, news, person.id, "test", clock.now)
-    sink = Sink()
-    send(opened, sink, tmp_path)
-    assert set(sink.counts) == {"p0@mailbox.example", "p2@mailbox.example"}
-    assert numbers(opened).unsubscribed == 1
-
-
 def test_two_senders_do_not_send_at_the_same_time(opened: Opened, news: int, tmp_path: Path) -> None:
     release = sole.hold(opened.engine)
     assert release is not None
@@ -377,17 +353,6 @@ def test_without_evidence_a_reason_is_asked_for_and_kept(opened: Opened, news: i
     campaigns.create(opened, "spring", "news", SOURCE, reason="members, by the statutes")
     with opened.read() as connection:
         assert campaigns.find(connection, "spring").reason == "members, by the statutes"
-
-
-def test_those_who_have_had_it_get_no_second_one(opened: Opened, news: int, tmp_path: Path) -> None:
-    started(opened, news, 2)
-    send(opened, Sink(), tmp_path)
-    subscribe(opened, news, "new@mailbox.example")
-    campaigns.create(opened, "again", "news", SOURCE, not_of="spring")
-    campaigns.start(opened, "again")
-    sink = Sink()
-    send(opened, sink, tmp_path)
-    assert list(sink.counts) == ["new@mailbox.example"]
 
 
 def test_two_subjects_go_to_half_each(opened: Opened, news: int, tmp_path: Path) -> None:

@@ -21,19 +21,25 @@ from pathlib import Path
 import pytest
 from campaign_place import Clock, agree, settings
 from sink import Sink
+from sqlalchemy import select
 
 from postgresql_server import Server as PostgreSQL
 from postgresql_server import start_postgresql
-from todoku.campaign import campaigns, leases, lists, rows, tokens
+from todoku.campaign import campaigns, leases, lists, relayed, rows, tokens
 from todoku.campaign.errors import CampaignError
+from todoku.campaign.message import message_id
 from todoku.campaign.opened import Opened
+from todoku.campaign.rolled_back import LastSent
 from todoku.campaign.rows import Leased, Result
 from todoku.campaign.sender import Sender
 from todoku.campaign.shared_pace import SharedPace
 from todoku.campaign.template import Source
+from todoku.delivery.entries import Heard
 from todoku.gate.limits import Limits
 from todoku.gate.spent import used
+from todoku.store import StoreError
 from todoku.store import campaign as store
+from todoku.store import campaign_schema as schema
 
 PLAN = {"per_minute": 18_000, "per_day": 50_000, "per_month": 1_500_000}
 CONNECTIONS = 5  # of the settings
@@ -397,3 +403,63 @@ def test_what_a_dead_worker_left_of_a_cancelled_campaign_is_cancelled_when_its_l
         assert states(shared).leased == leased
     assert (states(shared).sent, states(shared).cancelled) == (1, 4)
     assert states(shared).left == 0
+
+
+def test_what_the_relays_log_says_and_an_older_copy_are_known_in_postgresql_too(
+    shared: Opened, clock: Clock, tmp_path: Path
+) -> None:
+    campaign(shared, 3)
+    with shared.write() as connection:
+        ids = [
+            message_id(shared.keys, row.campaign, row.id, row.subscriber)
+            for row in connection.execute(select(schema.recipient).order_by(schema.recipient.c.id))
+        ]
+    told = ("relay", "suppressed", "bounce")
+    heard = [
+        Heard(
+            clock.now,
+            "",
+            str(number),
+            action,
+            f"p{number}@mailbox.example",
+            f"{ids[number]}@hoge.example",
+            "",
+            "",
+        )
+        for number, action in enumerate(told)
+    ]
+    assert relayed.hear(shared, heard) == relayed.hear(shared, heard) == 3
+    found = states(shared)
+    assert (found.sent, found.suppressed, found.relayed, found.bounced) == (2, 1, 1, 1)
+    too_fast = heard[2]._replace(words="421 4.7.28 unusual rate", address="x@gmail.com")
+    relayed.hear(shared, [too_fast])
+    paces = [
+        SharedPace(shared, Limits(shared.settings, tmp_path / f"limits{number}"), f"worker {number}")
+        for number in (1, 2)
+    ]
+    for each in paces:
+        with shared.write() as connection:
+            each.admit(connection, [], clock.now)
+    assert all(each.domain_until("gmail.com", clock.now) >= clock.now + 600 for each in paces)
+    assert [each.domain_until("gmail.com", clock.now + 601) > 0 for each in paces] == [
+        False,
+        True,
+    ]  # one tries
+    last = LastSent(tmp_path)
+    last.note(clock.now)
+    assert last.check(shared) == ()
+    LastSent(tmp_path).note(clock.now + 5)
+    assert last.check(shared) == ("spring",)
+
+
+def test_who_holds_the_pace_and_does_not_go_on_is_given_up_by_the_server(
+    database: str, shared: Opened, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, _ = paced(shared, tmp_path, "one")
+    quick = store.GIVE_UP_WHO_IS_CUT_OFF.replace("'15s'", "'500ms'")
+    monkeypatch.setattr(store, "GIVE_UP_WHO_IS_CUT_OFF", quick)
+    engine = store.open(store.place(database))
+    with pytest.raises(StoreError, match="campaign database"), store.write(engine) as connection:
+        connection.execute(select(schema.shared_pace).with_for_update())
+        assert pace.allow(1, clock.now).count == 1
+    engine.dispose()

@@ -47,7 +47,14 @@ def put(line: bytes, raw: bytes = LETTER) -> bytes:
 
 def signed(*changes: str, raw: bytes = LETTER) -> bytes:
     """With a signature in form, but for these tags; "x" takes the tag x= away."""
-    tags = {"v": "1", "a": "rsa-sha256", "d": "hoge.example", "s": "s", "h": "From:To:Subject", "bh": "x"}
+    tags = {
+        "v": "1",
+        "a": "rsa-sha256",
+        "d": "hoge.example",
+        "s": "s",
+        "h": "From:To:Subject",
+        "bh": "A" * 43 + "=",
+    }
     for change in changes:
         name, equals, value = change.partition("=")
         tags.pop(name, None)
@@ -72,6 +79,14 @@ MUTATIONS: dict[str, tuple[bytes, set[str], set[str]]] = {
     "the subject as a name": (
         put(b"From: News in November <news@hoge.example>", MAILING), set(), {"message.display-name"},
     ),
+    "the recipient as a name": (
+        put(b"To: Carol Doe <carol@mailbox.example>", put(b'From: "Carol Doe, your order" <alice@hoge.example>')),
+        set(), {"message.display-name"},
+    ),
+    "the recipient's address as a name": (
+        put(b'From: "carol@mailbox.example" <alice@hoge.example>'), set(), {"message.display-name"},
+    ),
+    "From in two scripts": (put(b"From: a@xn--aypal-uye.example"), {"message.script"}, set()),
     "From at Gmail": (put(b"From: alice@gmail.com"), {"message.freemail"}, set()),
     "From at GMAIL": (put(b"From: alice@GMAIL.com"), {"message.freemail"}, set()),
     "From without a dot": (put(b"From: root@mx"), {"message.from-domain"}, set()),
@@ -145,14 +160,15 @@ MUTATIONS: dict[str, tuple[bytes, set[str], set[str]]] = {
         set(), {"message.hidden"},
     ),
     "a key of 512 bits": (
-        b"DKIM-Signature: v=1; a=rsa-sha256; d=hoge.example; s=s; h=from; bh=x; b=" + b"A" * 84 + b"AA==\r\n" + LETTER,
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=hoge.example; s=s; h=from; bh=AAAA; b="
+        + b"A" * 84 + b"AA==\r\n" + LETTER,
         {"dkim.length"}, set(),
     ),
     "a key of 1024 bits": (
-        b"DKIM-Signature: v=1; a=rsa-sha256; d=hoge.example; s=s; h=from; bh=x; b=" + b"A" * 171 + b"=\r\n" + LETTER,
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=hoge.example; s=s; h=from; bh=AAAA; b=" + b"A" * 171 + b"=\r\n" + LETTER,
         set(), {"dkim.length"},
     ),
-    "signed with SHA-1": (b"DKIM-Signature: v=1; a=rsa-sha1; d=hoge.example; s=s; h=from; bh=x; b=AAAA\r\n" + LETTER,
+    "signed with SHA-1": (b"DKIM-Signature: v=1; a=rsa-sha1; d=hoge.example; s=s; h=from; bh=AAAA; b=AAAA\r\n" + LETTER,
                           {"dkim.length"}, set()),
     "signed for another version": (signed("v=2"), {"message.signature"}, set()),
     "a signature without a selector": (signed("s"), {"message.signature"}, set()),
@@ -162,6 +178,19 @@ MUTATIONS: dict[str, tuple[bytes, set[str], set[str]]] = {
     "a signature that has expired": (signed("t=1700000000", "x=1700604800"), {"message.signature"}, set()),
     "a signature from the future": (signed("t=2100000000"), {"message.signature"}, set()),
     "a signature that ends before it begins": (signed("t=1700604800", "x=1700000000"), {"message.signature"}, set()),
+    "a signature without a value for d": (signed("d="), {"message.signature"}, set()),
+    "a signature of no known kind": (signed("a=rsa-md5"), {"message.signature"}, set()),
+    "a signature that is no base64": (signed("bh=!!!!"), {"message.signature"}, set()),
+    "a signature with another canonicalisation": (signed("c=relaxed/nowsp"), {"message.signature"}, set()),
+    "a signature whose key is not in the DNS": (signed("q=https"), {"message.signature"}, set()),
+    "a signature of half a byte": (signed("l=ten"), {"message.signature"}, set()),
+    "a signature of more than there is": (signed("l=1000000"), {"message.signature"}, set()),
+    "a signature of a header without a name": (signed("h=From::Subject"), {"message.signature"}, set()),
+    "a signature with no time in x": (signed("x=tomorrow"), {"message.signature"}, set()),
+    "a signature with a tag twice": (
+        signed().replace(b"; s=s;", b"; s=s; s=s;", 1), {"message.signature"}, set(),
+    ),
+    "a signature with junk in it": (signed().replace(b"; s=s;", b"; s=s; junk;", 1), {"message.signature"}, set()),
     "a signature of a part of the body": (signed("l=10"), set(), {"message.signature"}),
     "the receiver says that DMARC failed": (
         b"Authentication-Results: mx.mailbox.example; spf=pass; dkim=pass; dmarc=fail (p=none)\r\n" + LETTER,

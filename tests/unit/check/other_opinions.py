@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 PAGE = Path(__file__).parents[3] / "docs/check-others.md"
-_ROW = re.compile(r"^\| (?P<who>checkdmarc|rspamd) \| (?P<names>[^|]+) \| (?P<why>[^|]+) \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?P<who>checkdmarc|dkimpy|rspamd) \| (?P<names>[^|]+) \| (?P<why>[^|]+) \|$", re.MULTILINE
+)
 
 
 def different(who: str) -> dict[str, str]:

@@ -7,7 +7,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import broken_messages
+import dkim as dkim_peer
 import pytest
+from dkim.util import InvalidTagValueList, parse_tag_value
 from internet_for_checks import DOMAIN, Place, rules
 
 from todoku.check import dkim
@@ -163,3 +166,30 @@ def test_records_with_a_value_that_is_none_are_warned_of(record: str) -> None:
 
 def test_a_record_that_the_dmarc_package_takes_passes() -> None:
     assert verdicts(GOOD_RECORD) == (set(), set())
+
+
+# --- dkimpy as a peer: the form of signatures in the matrix of messages ----------------------------------------------
+
+SIGNED = {
+    name: raw for name, (raw, _, _) in broken_messages.MUTATIONS.items() if raw.startswith(b"DKIM-Signature:")
+}
+SAID_DIFFERENTLY = {
+    "a signature that does not cover From": "it looks at that later, when it verifies",
+    "a signature with another canonicalisation": "the same",
+    "a signature of a header without a name": "it takes the empty name for a header that is not there",
+    "a signature that is no base64": "it looks at b= where it means bh= (1.1.8)",
+    "a signature of more than there is": "it looks at the body later",
+    "a signature without a value for d": "it wants the tag, and no value in it",
+}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_dkimpy_refuses_the_same_signatures_by_their_form(name: str) -> None:
+    value = SIGNED[name].partition(b"\r\n")[0].removeprefix(b"DKIM-Signature: ")
+    try:
+        dkim_peer.validate_signature_fields(parse_tag_value(value))
+        theirs = True
+    except (dkim_peer.ValidationError, InvalidTagValueList):
+        theirs = False
+    ours = "message.signature" not in broken_messages.MUTATIONS[name][1]
+    assert (ours is theirs) is (not SAID_DIFFERENTLY.get(name)), (ours, theirs)

@@ -238,6 +238,54 @@ def test_each_known_reply_has_its_row_and_whose_move_it_is(text: str, row: str, 
     assert found.source
 
 
+# The codes of the providers' own pages, without their words: what a log often has, cut off.
+CODES = {
+    "gmail-ptr-code": ["451 4.7.23", "550 5.7.25"],
+    "gmail-spf-wide": ["451 4.7.24", "550 5.7.24"],
+    "gmail-unauthenticated": ["421 4.7.26", "550 5.7.26"],
+    "gmail-dmarc-dns": ["451 4.7.26"],
+    "gmail-spf": ["421 4.7.27", "550 5.7.27"],
+    "gmail-rate-code": ["421 4.7.28", "550 5.7.28"],
+    "gmail-tls-code": ["421 4.7.29", "550 5.7.29"],
+    "gmail-dkim": ["421 4.7.30", "550 5.7.30"],
+    "gmail-no-dmarc": ["421 4.7.31", "421 4.7.40", "550 5.7.40"],
+    "gmail-alignment": ["421 4.7.32", "421 5.7.32", "550 5.7.32"],
+    "gmail-receiving-rate-code": ["450 4.2.1 - gsmtp"],
+    "gmail-inactive": ["550 5.2.1 - gsmtp"],
+    "gmail-attachment": ["552 5.7.0 - gsmtp"],
+    "gmail-recipients": ["452 4.5.3 - gsmtp"],
+    "gmail-size": ["552 5.3.4 - gsmtp"],
+    "full": ["452 4.2.2", "552 5.2.2"],
+    "bad-destination": ["550 5.1.1"],
+    "bad-destination-domain": ["553 5.1.2"],
+    "bad-address": ["553 5.1.3", "553 5.1.7"],
+    "recipients": ["452 4.5.3"],
+    "storage": ["451 4.3.0"],
+    "large": ["552 5.3.4"],
+    "malformed": ["554 5.6.0"],
+    "loop": ["554 5.4.6"],
+    "outlook-requirements": ["550 5.7.515"],
+    "outlook-rate": ["421 RP-001", "421 RP-002", "421 RP-003"],
+    "outlook-sc": ["550 SC-001", "550 SC-004"],
+    "outlook-mining": ["550 SC-002"],
+    "outlook-open-relay": ["550 SC-003"],
+    "outlook-dynamic": ["550 DY-001", "550 DY-002"],
+    "outlook-block-list": ["550 OU-001"],
+    "outlook-ou": ["550 OU-002"],
+    "yahoo-deferred": ["421 4.7.0 [TSS04]"],
+    "yahoo-ts03": ["451 4.7.1 [TS03]"],
+}
+
+
+@pytest.mark.parametrize(("row", "text"), [(row, text) for row, texts in CODES.items() for text in texts])
+def test_a_code_of_theirs_alone_is_understood(row: str, text: str) -> None:
+    found = one(text)
+    assert found.id == row
+    assert found.todo
+    if row.startswith("gmail"):
+        assert found.provider == "Gmail"
+
+
 # --- formatting --------------------------------------------------------------------------------------------------
 
 WORDS = "Unauthenticated email from hoge.example is not accepted due to domain's DMARC policy"

@@ -12,6 +12,9 @@ from todoku.check import providers, rules, show
 from todoku.check.finding import Finding, Verdict, by_urgency, failed, passed, unknown, warned
 from todoku.check.means import Unanswered
 from todoku.check.runner import Step, run
+from todoku.cloud.errors import Attempt, Reply, refused
+from todoku.cloud.permissions import READ_TENANCY
+from todoku.plan.resource import LookFailed
 
 DOMAIN = "hoge.example"
 
@@ -105,6 +108,41 @@ def test_what_cannot_be_found_out_is_unknown_and_never_a_crash(problem: Exceptio
     assert found.advice
 
 
+def refused_by_oracle(status: int, message: str = "") -> LookFailed:
+    attempt = Attempt("list the email domains", READ_TENANCY, "ocid1.compartment.oc1..a", "ap-tokyo-1")
+    return refused(attempt, Reply(status, "Code", message, {}))
+
+
+@pytest.mark.parametrize(
+    ("problem", "seen", "advice"),
+    [
+        (refused_by_oracle(401), "Oracle does not accept the API key", "Check that user, tenancy"),
+        (
+            refused_by_oracle(404),
+            "cannot list the email domains in ap-tokyo-1",
+            "If it is not allowed, this policy",
+        ),
+        (refused_by_oracle(429), "Oracle asks to slow down", "Try again in a few minutes"),
+        (refused_by_oracle(503), "Oracle's service in ap-tokyo-1 has trouble", "Try again later"),
+        (
+            refused_by_oracle(401, "skew"),
+            "the clock of this machine is wrong",
+            "Put that right, then look again",
+        ),
+        (LookFailed("something else"), "something else", "Put that right, then look again"),
+    ],
+    ids=["key", "denied", "slow", "trouble", "clock", "other"],
+)
+def test_what_oracle_says_is_told_apart_from_what_to_do(problem: LookFailed, seen: str, advice: str) -> None:
+    def look() -> Iterator[Finding]:
+        raise problem
+
+    (found,) = run([Step("cloud.domain", DOMAIN, look)])
+    assert found.seen.startswith(seen)
+    assert found.advice.startswith(advice)
+    assert advice not in found.seen
+
+
 # --- providers ---------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +182,17 @@ def test_what_is_not_known_is_not_called_accepted() -> None:
     assert _outcomes(unknown("dns.exists", "no answer", "Look again", DOMAIN)) == dict.fromkeys(
         rules.PROVIDERS, "not known because"
     )
+
+
+def test_what_only_bulk_senders_need_and_nobody_knows_is_a_perhaps() -> None:
+    (gmail, *_) = providers.judge([unknown("dkim.record", "no selector", "Name it", DOMAIN)])
+    assert str(gmail) == f"accepted but perhaps there is no usable DKIM key ({DOMAIN})"
+
+
+def test_a_provider_is_told_the_cause_and_not_what_follows() -> None:
+    gone = failed("dns.exists", "no such domain", "Register it", DOMAIN)
+    (gmail, *_) = providers.judge([gone, failed("spf.record", "none", "Publish one", DOMAIN)])
+    assert str(gmail) == f"refused because the domain does not exist in the DNS ({DOMAIN})"
 
 
 def test_nothing_is_said_of_providers_when_nothing_that_they_want_was_looked_at() -> None:
@@ -187,6 +236,7 @@ def test_json_has_the_same_findings() -> None:
         "about": DOMAIN,
         "title": "there is not exactly one SPF record",
         "source": "RFC 7208 4.5; G1, Y1, M1",
+        "because": None,
     }
     assert [p["provider"] for p in told["providers"]] == ["Gmail", "Yahoo", "Outlook"]
 

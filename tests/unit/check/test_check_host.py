@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from todoku.check import host
 from todoku.check.finding import Verdict
 from todoku.check.means import Dns, Means
 from todoku.host.client import Host
+from todoku.host.services import GATE
 from todoku.settings import parse
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -139,3 +142,27 @@ def test_a_resolver_that_does_not_know_the_relay_is_a_failure() -> None:
     (found,) = host.resolver(parse(TEXT, "todoku.toml"), means)
     assert found.verdict is Verdict.FAIL
     assert "does not know the relay" in found.seen
+
+
+# --- services ----------------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_does_not_run_is_named_with_what_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            (tmp_path / "pid").write_text(f"{process.pid}\n")
+            runs = replace(GATE, name="running", process="sleep", pid_file=str(tmp_path / "pid"))
+            gone = replace(GATE, name="gone", process="sleep", pid_file=str(tmp_path / "none"))
+            other = replace(GATE, name="other", process="another", pid_file=str(tmp_path / "pid"))
+            settings = parse(TEXT, "todoku.toml")
+            monkeypatch.setattr(host, "_SERVICES", {runs: "a", gone: "no mail", other: "b"})
+            found = list(host.services(settings, Host()))
+            monkeypatch.setattr(host, "_SERVICES", {runs: "a"})
+            (fine,) = host.services(settings, Host())
+        finally:
+            process.kill()
+    assert [(each.verdict, each.about) for each in found] == [(Verdict.FAIL, "gone"), (Verdict.FAIL, "other")]
+    assert found[0].seen == "gone does not run: no mail"
+    assert (fine.verdict, fine.seen) == (Verdict.PASS, "running run")

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import idna
 import pytest
 from broken_messages import LETTER, MAILING, MUTATIONS, NOW, put, signed, without
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from todoku.check import message as judge
 from todoku.check import providers
 from todoku.check.finding import Finding, Verdict
+from todoku.check.message import scripts
 from todoku.check.message.parsing import parse
 from todoku.cli.main import app
 
@@ -59,6 +61,32 @@ def test_what_looks_odd_and_is_right_is_not_complained_about() -> None:
         assert {f.verdict for f in judge.look(fine, NOW)} == {Verdict.PASS}, fine
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "b\u00fccher",
+        "\u3054\u6ce8\u6587\u30e1\u30fc\u30ebmail",
+        "\u043f\u0440\u0438\u0432\u0435\u0442",
+        "\uba54\uc77c-1",
+        "\u00fcber-2",
+    ],
+)
+def test_international_names_in_one_script_or_in_what_belongs_together_pass(name: str) -> None:
+    domain = idna.encode(name).decode()
+    found = judge.look(put(f"From: a@{domain}.example".encode()), NOW)
+    assert {f.verdict for f in found} == {Verdict.PASS}, found
+    assert "message.script" in {f.rule for f in found}
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0440aypal", "g\u03bfogle", "\u0430\u0440\u0440le-\u65e5", "\u30abtakana\ub9d0"]
+)
+def test_names_that_mix_scripts_are_told(name: str) -> None:
+    domain = idna.encode(name).decode()
+    assert "mixes" in scripts.mixed(f"mail.{domain}.example")
+    assert scripts.mixed("mail.hoge.example") == scripts.mixed("xn--a.example") == ""
+
+
 def test_whether_it_is_a_mailing_can_be_said() -> None:
     assert "message.unsubscribe" in wrong(judge.look(LETTER, NOW, is_bulk=True), Verdict.FAIL)
     assert not wrong(judge.look(without(b"List-Unsubscribe", MAILING), NOW, is_bulk=False), Verdict.FAIL)
@@ -70,6 +98,11 @@ LINES = st.sampled_from(
     [
         b"From: a@b.example",
         b"From: <",
+        b"From: a@xn--.example",
+        b"From: a@xn--0.xn--a.example",
+        b"From: a@xn--" + b"9" * 60 + b".example",
+        b'To: "' + b"A" * 300 + b'" <a@b.example>, (((',
+        b"DKIM-Signature: v=1; l=999999999999999999999; h=::; c=/; q=:; t=x; x=-1; b==; =; ;;",
         b"From: =?utf-8?b?/w==?= <a@b.example>",
         b"To: " + b"x@y, " * 300,
         b"Date: 9",

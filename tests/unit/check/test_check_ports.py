@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +47,9 @@ class Faults:
     garbled: bool = False
     imap_greeting: bytes = b"* OK ready\r\n"
     messages: list[bytes] = field(default_factory=list)
+    greeting: bytes = b"220 ready"
+    inboxes: frozenset[str] = frozenset({"postmaster@hoge.example", "abuse@hoge.example"})
+    refusal: bytes = b"554 5.7.1 Relay access denied"
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -81,7 +84,7 @@ class Session(socketserver.BaseRequestHandler):
         if port.protocol == "imap":
             self.request.sendall(faults.imap_greeting)
             return
-        self.say(b"hello there" if faults.garbled else b"220 ready")
+        self.say(b"hello there" if faults.garbled else faults.greeting)
         while line := self.line():
             self.command(line.decode(), faults)
 
@@ -108,9 +111,8 @@ class Session(socketserver.BaseRequestHandler):
             self.say(b"250 OK")
         elif verb.startswith("RCPT"):
             recipient = line.partition("<")[2].rpartition(">")[0]
-            ours = recipient == "postmaster@hoge.example"
-            taken = ours or faults.relays(self.sender, recipient)
-            self.say(b"250 OK" if taken else b"554 5.7.1 Relay access denied")
+            taken = recipient in faults.inboxes or faults.relays(self.sender, recipient)
+            self.say(b"250 OK" if taken else faults.refusal)
         elif verb == "DATA":
             self.say(b"354 go on")
             self.data(faults)
@@ -193,6 +195,40 @@ def all_of_tls(found: Door, *, own_signature: bool = False) -> dict[str, Verdict
     return verdicts(
         [*tls.offered(found), *tls.versions(found), *tls.certificate(found, own_signature=own_signature)]
     )
+
+
+def behind_translation(here: Door) -> Door:
+    """The same port of a machine that cannot reach its own public address."""
+
+    def connect(host: str, number: int, timeout: float) -> socket.socket:
+        if host == here.address:
+            raise TimeoutError("timed out")
+        return here.means.connect(host, number, timeout)
+
+    return replace(here, means=replace(here.means, connect=connect))
+
+
+def test_behind_an_address_translation_everything_else_is_tried_all_the_same(tmp_path: Path) -> None:
+    with door(WORLD, Faults(least=ssl.TLSVersion.TLSv1), tmp_path) as found:
+        here = behind_translation(found)
+        assert all_of_tls(here) == {
+            "tls.offered": Verdict.UNKNOWN,
+            "tls.expiry": Verdict.PASS,
+            "tls.versions": Verdict.WARN,
+            "tls.certificate": Verdict.PASS,
+        }
+        (offered, _) = tls.offered(here)
+        assert verdicts(list(submission.auth(here))) == {"submission.auth": Verdict.PASS}
+    assert "not to be reached at 203.0.113.10 from this machine: timed out" in offered.seen
+    assert "127.0.0.1" in offered.advice
+    with door(IMAPS, Faults(), tmp_path) as found:
+        assert verdicts(list(submission.imap(behind_translation(found)))) == {"submission.imap": Verdict.PASS}
+
+
+def test_an_open_relay_is_found_behind_an_address_translation(tmp_path: Path) -> None:
+    with door(WORLD, Faults(relays=lambda _sender, _recipient: True), tmp_path) as found:
+        (finding,) = submission.relay(behind_translation(found), "", ["relay-test@relay-test.example.net"])
+    assert finding.verdict is Verdict.FAIL
 
 
 # --- TLS ---------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from internet_for_checks import rules
 from typer.testing import CliRunner
 
 from todoku.check import send
+from todoku.check.authentication_results import results
 from todoku.check.finding import Verdict
-from todoku.check.received import look, results
+from todoku.check.received import look
 from todoku.cli.main import app
 
 sys.path.insert(0, str(Path(__file__).parent))

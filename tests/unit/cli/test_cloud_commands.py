@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 from cloud_fake import TEXT, Clock, FakeApi, FakeRelay, Keeper, cloud, settings
 
-from todoku.cli import cloud_parts, credential, destroy, dkim, dkim_age, dkim_records
+from todoku.cli import cloud_parts, credential, desired, destroy, dkim, dkim_age, dkim_records
 from todoku.cli import plan as plan_commands
 from todoku.cli.context import Context
 from todoku.cloud.desired import resources
@@ -75,6 +75,17 @@ class Here:
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     return Here(tmp_path, monkeypatch)
+
+
+def test_the_plan_groups_everything_of_the_cloud_below_cloud():
+    # The logs of the relay stood among the files and services of the host.
+    wanted = settings('instance = "ocid1.instance.oc1..me"\n')
+    clock = Clock()
+    keeper = Keeper()
+    made = resources(wanted, keeper, FakeRelay(FakeApi(clock), keeper))
+    assert {desired.worlds().of(each.id) for each in made} == {"cloud"}
+    assert {each.id.partition(":")[0] for each in made} >= {"log", "ingress", "email-domain", "sender"}
+    assert desired.worlds().of("dns:hoge.example/MX") == "dns"
 
 
 def test_the_state_of_the_keys_is_shown_with_the_advice_when_it_is_due(here):

@@ -35,6 +35,17 @@ def test_failures_and_warnings_are_reported_and_what_passes_is_over(tmp_path: Pa
     assert names(tmp_path) == []
 
 
+def test_what_follows_from_something_else_is_no_alarm_of_its_own(tmp_path: Path) -> None:
+    gate = failed("host.services", "todoku-gate does not run", "Start it", "todoku-gate")
+    closed = failed("tls.offered", "454", "Look", "port 25")
+    daily_check.report([closed], tmp_path)
+    assert names(tmp_path) == ["check:tls.offered:port 25"]
+    daily_check.report([gate, closed], tmp_path)  # what was told is not said to be over
+    assert set(names(tmp_path)) == {"check:host.services:todoku-gate", "check:tls.offered:port 25"}
+    daily_check.report([gate, failed("tls.offered", "454", "Look", "port 587")], tmp_path)
+    assert "check:tls.offered:port 587" not in names(tmp_path)
+
+
 def test_what_could_not_be_found_out_stays_as_it_was(tmp_path: Path) -> None:
     daily_check.report([GONE], tmp_path)
     daily_check.report([SILENT], tmp_path)

@@ -82,7 +82,7 @@ class FakeApi:
         self.breaks = {}
         self.denied = set()
         self.domains, self.keys, self.all_senders, self.paths = [], [], [], []
-        self.users, self.groups, self.members, self.all_policies, self.credentials = [], [], set(), [], []
+        self.users, self.groups, self.memberships, self.all_policies, self.credentials = [], [], set(), [], []
         self.all_log_groups, self.all_logs = [], []
         self.subscribed = [Region("ap-tokyo-1", home=True)]
         self.identity = [IdentityDomain("Default", "https://idcs-1.identity.oraclecloud.com")]
@@ -186,6 +186,7 @@ class FakeApi:
                 ours=True,
                 record_name=f"{selector}._domainkey.{domain.name}",
                 cname=f"{selector}.{domain.name}.dkim.nrt1.oracleemaildelivery.com",
+                txt=f"v=DKIM1; k=rsa; p={selector}",
                 details="NEED_DNS",
                 created=self.clock.now(),
                 updated=self.clock.now(),
@@ -286,7 +287,7 @@ class FakeApi:
         self._call("allow_smtp", lambda: self._replace(self.users, user, may_use_smtp=True))
 
     def delete_user(self, user):
-        assert not any(member[0] == user.id for member in self.members), "still in a group"
+        assert not any(member[0] == user.id for member in self.memberships), "still in a group"
         self._call("delete_user", lambda: self.users.remove(user))
 
     def group(self, name):
@@ -303,13 +304,16 @@ class FakeApi:
         self._call("delete_group", lambda: self.groups.remove(group))
 
     def is_member(self, user, group):
-        return self._call("is_member", lambda: (user.id, group.id) in self.members)
+        return self._call("is_member", lambda: (user.id, group.id) in self.memberships)
+
+    def members(self, group):
+        return self._call("members", lambda: {user for user, in_it in self.memberships if in_it == group.id})
 
     def join(self, user, group, token):
-        self._call("join", lambda: self.members.add((user.id, group.id)))
+        self._call("join", lambda: self.memberships.add((user.id, group.id)))
 
     def leave(self, user, group):
-        self._call("leave", lambda: self.members.remove((user.id, group.id)))
+        self._call("leave", lambda: self.memberships.remove((user.id, group.id)))
 
     def smtp_credentials(self, user):
         return self._call("smtp_credentials", lambda: list(self.credentials))

@@ -51,6 +51,22 @@ def test_from_nothing_to_mail_that_the_relay_takes_and_back_to_nothing(staff):
     assert list(tenancy.credentials.alive()) == []
 
 
+def test_a_group_there_with_somebody_else_in_it_keeps_its_policy(staff):
+    # An identity domain deletes a group whoever is in it: IAM itself does not.
+    staff.apply_all()
+    client = staff.client()
+    group = client.group("todoku-senders")
+    person = client.api.create_user("person", "p@hoge.example", "t1")
+    client.api.join(person, group, "t2")
+
+    found = destruction.made(staff.settings, client)
+    assert any("group todoku-senders: others are in the group" in kept for kept in found.kept)
+    assert destruction.destroy(found, lambda _what: None) == ()
+    client = staff.client()
+    assert client.members(client.group("todoku-senders")) == {person.id}
+    assert [policy.name for policy in client.policies(staff.side.config.compartment)] == ["todoku-senders"]
+
+
 def test_the_credential_is_rotated_there(staff):
     staff.apply_all()
     before = staff.keeper.kept

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 from cloud_fake import Clock
 
-from todoku.cloud import permissions
+from todoku.cloud import permissions, sdk
 from todoku.cloud.errors import Attempt, CloudError, Reply, Trouble, refused, unreachable
 from todoku.cloud.retry import Patience
 
@@ -90,6 +90,28 @@ def test_what_cannot_be_reached_says_where_to_look():
     assert "name server" in str(unreachable(attempt(), "NameResolutionError", sent=False))
     assert "not trusted" in str(unreachable(attempt(), "CERTIFICATE_VERIFY_FAILED", sent=False))
     assert not unreachable(attempt(), "CERTIFICATE_VERIFY_FAILED", sent=False).passes
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "HTTPSConnectionPool(host='x', port=443): Max retries exceeded (Caused by NameResolutionError(\"Connection("
+            "host='x', port=443): Failed to resolve 'ctrl.email.example' ([Errno -3] Temporary failure in name "
+            'resolution)"))',
+            "Failed to resolve ctrl.email.example",
+        ),
+        (
+            "('Connection aborted.', NewConnectionError('<X object>: Failed to establish a new connection: [Errno 111] "
+            "Connection refused'))",
+            "[Errno 111] Connection refused",
+        ),
+        ("whatever else", "whatever else"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] [Errno 1] x", "[SSL: CERTIFICATE_VERIFY_FAILED] [Errno 1] x"),
+    ],
+)
+def test_of_wrapped_errors_the_innermost_is_told(reason, told):
+    assert sdk._shortened(reason) == told
 
 
 def patience(**more):

@@ -2,11 +2,14 @@
 # may not be done by us is told to those who may.
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from cloud_fake import COMPARTMENT, TENANCY
+from cloud_fake import COMPARTMENT, TENANCY, cloud
 from cloud_tenancy import Tenancy
 
+from todoku.cloud import destruction
+from todoku.cloud.logs import CATEGORIES
 from todoku.cloud.values import (
     Policy,
     SmtpCredential,
@@ -32,6 +35,26 @@ def test_without_the_right_to_make_policies_the_statement_is_told_and_all_else_g
     assert SENDING in reason and "administrator" in reason
     assert "Allow group YOUR-GROUP to manage" in reason  # what would let Todoku do it
     assert tenancy.keeper.kept is not None
+
+
+@pytest.mark.parametrize("denied", [{"policies"}, {"create_policy"}, {"log_groups"}])
+def test_nobody_waits_for_hours_for_what_only_a_person_can_give(tenancy, denied):
+    # `todoku apply --wait` went on for its two hours, although all that can be done was done.
+    tenancy.api.dkim_seen = tenancy.api.path_seen = True
+    tenancy.apply()
+    tenancy.apply()
+    tenancy.api.all_policies.clear()
+    tenancy.api.denied = denied
+
+    outcome = tenancy.apply()
+
+    assert not outcome.failed and outcome.waits
+    assert all(one.for_person for one in outcome.waits), outcome.waits
+    waits = {one.id: one.reason for one in outcome.waits}
+    if denied == {"log_groups"}:
+        assert set(waits) == {"log-group:todoku", *(f"log:hoge.example:{each}" for each in CATEGORIES)}
+    else:
+        assert SENDING in waits["iam-policy:todoku-senders"]
 
 
 @pytest.mark.parametrize(
@@ -161,3 +184,21 @@ def test_iam_that_others_manage_is_not_looked_at():
     tenancy.apply()
 
     assert not tenancy.api.users and not tenancy.api.groups and not tenancy.api.all_policies
+
+
+def test_destroy_takes_the_credential_of_a_host_that_was_renamed_and_none_of_others(tenancy):
+    tenancy.apply()
+    there = tenancy.api.credentials[0]
+    renamed = tenancy.settings.model_copy(update={"hostname": "mail.hoge.example"})
+
+    found = destruction.made(renamed, cloud(tenancy.api), tenancy.keeper.username())
+    assert f"SMTP credential {there.username}" in [thing.what for thing in found.things]
+    assert {"user todoku-relay", "group todoku-senders"} <= {thing.what for thing in found.things}
+
+    # One that an administrator made and wrote into the file is not Todoku's, nor is one of another host.
+    for description, in_use in (("by hand", there.username), ("todoku mx.hoge.example", "somebody.else")):
+        tenancy.api.credentials[0] = replace(there, description=description)
+        found = destruction.made(renamed, cloud(tenancy.api), in_use)
+        kinds = {thing.what.split()[0] for thing in found.things}
+        assert kinds.isdisjoint({"SMTP", "policy", "membership", "user", "group"})
+        assert f"SMTP credential {there.username}: not made by Todoku for this host" in found.kept

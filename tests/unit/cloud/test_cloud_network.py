@@ -13,6 +13,7 @@ from organisation import (
     side_fixture,  # noqa: F401
 )
 
+from todoku.cloud import destruction
 from todoku.cloud.network import Guard, Guards, Ingress, IngressResource, note
 from todoku.cloud.retry import Patience
 from todoku.cloud.sdk_network import region_of
@@ -57,6 +58,26 @@ def test_port_25_comes_in_behind_the_rules_that_are_there_and_once_only(resource
     assert only.ingress[-1]["description"] == "todoku: others deliver mail"
     assert (only.ingress[-1]["source"], ports(only.ingress)) == (WORLD, [22, 25])
     assert not apply(resource, organisation)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_destroy_tells_of_the_rule_that_it_leaves(resource, organisation, network, grouped):
+    # The host stays, and mail comes in as before: that port 25 is open has to be known to whoever takes the rest away.
+    if grouped:
+        network.join("mail")
+    cloud = organisation.settings.cloud.model_copy(update={"instance": resource.instance})
+    settings = organisation.settings.model_copy(update={"cloud": cloud})
+    before = destruction.made(settings, organisation.client()).kept
+    assert not [kept for kept in before if "port 25" in kept]
+
+    assert apply(resource, organisation)
+
+    (told,) = [kept for kept in destruction.made(settings, organisation.client()).kept if "port 25" in kept]
+    assert 'remove the rule "todoku: others deliver mail"' in told
+    assert told.startswith("network security group mail:" if grouped else "security list ")
+    network.attached = "DETACHED"
+    (told,) = [kept for kept in destruction.made(settings, organisation.client()).kept if "port 25" in kept]
+    assert "no primary network interface" in told
 
 
 def test_a_network_security_group_gets_the_rule_and_the_list_is_left_alone(resource, organisation, network):

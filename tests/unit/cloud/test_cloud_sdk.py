@@ -15,12 +15,14 @@ from organisation import (
     side_fixture,  # noqa: F401
 )
 
-from todoku.cloud import credential_rotation, destruction, dkim_rotation
+from todoku.cloud import credential_rotation, destruction, dkim_rotation, probe
 from todoku.cloud.desired import notes
 from todoku.cloud.errors import CloudError, Trouble
+from todoku.cloud.probe import Relay
 from todoku.cloud.retry import Patience
 from todoku.plan.plan import make
 from todoku.rehearsal import pki
+from todoku.settings import RelayCredential
 
 pytest.importorskip("oci")
 
@@ -130,14 +132,65 @@ def test_destroy_takes_away_what_was_made_and_nothing_else(organisation):
 
     found = destruction.made(organisation.settings, organisation.client())
     deleted = []
+    published = [kept.split()[2] for kept in found.kept if kept.startswith("DNS record ")]
+    assert [name.partition(".")[2] for name in published] == [
+        "rp.hoge.example:",
+        "_domainkey.hoge.example:",
+    ]
     assert destruction.destroy(found, deleted.append) == ()
 
     client = organisation.client()
     assert [sender.address for sender in client.senders()] == ["someone@other.example"]
     assert client.wait("email-domain", lambda: not client.email_domains(), 5, 0.1)
+    # A log group has no state DELETED: once it is gone it is not listed, and the next apply makes another.
+    organisation.side.switch(advance_s=60)
+    assert organisation.client().log_groups() == []
     assert client.user("todoku-relay") is None and client.group("todoku-senders") is None
     assert client.policies(organisation.side.config.compartment) == []
     assert destruction.made(organisation.settings, organisation.client()).things == ()
+
+
+def test_who_else_sends_by_what_todoku_made_goes_on_sending_after_destroy(organisation):
+    import oci
+
+    organisation.apply_all()
+    side, client = organisation.side, organisation.client()
+    # Somebody whom an administrator has put into the group.
+    person = oci.identity.models.CreateUserDetails(
+        compartment_id=side.config.tenancy, name="person", description="-", email="p@hoge.example"
+    )
+    member = oci.identity.models.AddUserToGroupDetails(
+        user_id=side.identity().create_user(person).data.id, group_id=client.group("todoku-senders").id
+    )
+    side.identity().add_user_to_group(member)
+    found = destruction.made(organisation.settings, client)
+    assert {kept for kept in found.kept if "others are in the group" in kept} == {
+        "policy todoku-senders: others are in the group, and send by it",
+        "group todoku-senders: others are in the group, and send by it",
+    }
+
+    # Another host: both log in as "todoku-relay", each with a credential of its own.
+    other = client.api.create_smtp_credential(client.user("todoku-relay"), "todoku mx2.hoge.example")
+    sender = oci.email.models.CreateSenderDetails(
+        compartment_id=side.config.compartment, email_address="someone@other.example"
+    )
+    side.email().create_sender(sender)
+    login = RelayCredential(other.username, other.password)
+    theirs = Relay(organisation.relay.endpoint, lambda: login)
+    assert theirs.wait_for_login(login, 30).accepted
+    assert theirs.wait_until_taken("someone@other.example", (), 30).accepted
+
+    found = destruction.made(organisation.settings, organisation.client())
+    assert any("todoku-senders and its policy: that credential needs them" in kept for kept in found.kept)
+    assert destruction.destroy(found, lambda _what: None) == ()
+
+    answers = probe.ask(theirs.endpoint, login, ["someone@other.example"])
+    assert [answer.accepted for answer in answers] == [True, True]
+    client = organisation.client()
+    assert [each.username for each in client.smtp_credentials(client.user("todoku-relay"))] == [
+        other.username
+    ]
+    assert client.email_domains() == []
 
 
 def test_a_missing_right_is_told_as_the_statement_that_is_missing(organisation):

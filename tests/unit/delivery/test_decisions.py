@@ -118,6 +118,28 @@ def test_the_hours_are_read_in_order_and_removed_when_they_are_over_and_read(tmp
     assert len(Decisions(tmp_path, position, lambda: moment).read()) == 1
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_is_set_back_loses_nothing(tmp_path: Path, restarted: bool) -> None:
+    moment = NOW + 2 * 3600
+
+    def clock() -> float:
+        return moment
+
+    records, decisions = Records(tmp_path, clock), Decisions(tmp_path, None, clock)
+    read: list[str] = []
+    for number, back in enumerate((0, 3 * 3600, -3 * 3600, -3600)):
+        moment -= back
+        if restarted:
+            records = Records(tmp_path, clock)
+        records(message(tmp_path, queue_id=f"4w{number}"), None, "")
+        for _ in range(2):
+            read += [each.queue_id for each in decisions.read()]
+            decisions.forget()
+        if restarted:
+            decisions = Decisions(tmp_path, decisions.position, clock)
+    assert read == ["4w0", "4w1", "4w2", "4w3"]
+
+
 def _many(folder: Path, worker: int) -> None:
     records = Records(folder)
     for number in range(300):

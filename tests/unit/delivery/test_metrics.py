@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from todoku.delivery.entries import Active, Attempt, Entry, Removed
 from todoku.delivery.health import Health
+from todoku.delivery.left import Left
 from todoku.delivery.metrics import FRESH, Figure, Figures, Server, text
 from todoku.delivery.record import Recorder
 from todoku.settings import SettingsError, parse
@@ -68,6 +69,7 @@ def figures(engine: Engine, recorder: Recorder, **more: Any) -> Figures:
         lambda: health,
         lambda: dict(recorder.replies),
         lambda: alarms,
+        more.pop("left", recorder.left),
         **more,
     )
 
@@ -91,7 +93,10 @@ def test_what_there_is_is_counted(engine: Engine) -> None:
     )
     entries += [Active(now - 60, "4w", "a@hoge.example", 900, 1), attempt(now, "4w", "deferred", waits)]
     recorder.record(entries)
-    found = read(figures(engine, recorder, alarms=['queue:"old"\\'])())
+    bulk = Left().with_more([(now, 10), (now - 3600, 20)])
+    found = read(
+        figures(engine, recorder, alarms=['queue:"old"\\'], left=lambda: recorder.left().plus(bulk))()
+    )
     assert found['todoku_recipients{state="accepted"}'] == 3
     assert found['todoku_recipients{state="deferred"}'] == 1
     assert found['todoku_recipients{state="bounced"}'] == 0
@@ -100,7 +105,8 @@ def test_what_there_is_is_counted(engine: Engine) -> None:
     assert found['todoku_relay_replies_total{code="250"}'] == 3
     assert found['todoku_relay_replies_total{code="455"}'] == 1
     # An email of the plan is one recipient times each started 2 MB.
-    assert found['todoku_plan_used_emails{window="day"}'] == 5
+    assert found['todoku_plan_used_emails{window="day"}'] == 5 + 30
+    assert found['todoku_plan_used_emails{window="minute"}'] == 5 + 10
     assert found['todoku_plan_limit_emails{window="minute"}'] == 10
     assert (found["todoku_ledger_readable"], found["todoku_ledger_writable"]) == (1, 1)
     assert found["todoku_agent_lag_seconds"] == 0.5

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
 from todoku.delivery import dsn
-from todoku.delivery.entries import Active, Attempt, Named, Removed, Told
+from todoku.delivery.entries import Active, Attempt, Heard, Named, Removed, Told
 from todoku.delivery.notices import DOUBT, Sender, Writer
 from todoku.delivery.record import Recorder
 from todoku.settings import Settings
@@ -104,6 +104,25 @@ def test_the_notice_is_a_report_that_mail_programs_understand(engine: Engine) ->
     assert original.get_content_type() == "text/rfc822-headers"
     assert "<m1@hoge.example>" in str(original)
     assert b"\n" not in content.replace(b"\r\n", b"")
+
+
+def test_what_the_relay_took_and_then_says_it_suppressed_is_told_to_the_sender(engine: Engine) -> None:
+    # A success code, and nothing is sent: the relay's own log is the only one to know.
+    recorder = Recorder(engine, Writer(SETTINGS))
+    recorder.record(sent())
+    said = Heard(T + 1, "", "r1", "suppressed", "gone@mailbox.example", "m1@hoge.example",
+                 "254 4.7.1 Suppression for user ocid1.user to gone@mailbox.example", "")  # fmt: skip
+    for _ in range(2):
+        recorder.record([said])
+    recorder.record([TOLD])  # why it is on the list: no second notice
+    post = Post()
+    Sender(engine, post).send()
+    ((to, content),) = post.taken
+    assert to == "alice@hoge.example"
+    words, status, _ = email.message_from_bytes(content, policy=email.policy.default).iter_parts()
+    assert "it is on its suppression list" in words.get_content()
+    assert "`todoku suppression lift`" in words.get_content()
+    assert status.get_payload()[1]["Status"] == "5.7.1"
 
 
 def test_exactly_one_for_each_message_and_cause(engine: Engine) -> None:

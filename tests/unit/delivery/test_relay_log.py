@@ -271,6 +271,21 @@ def test_another_recipient_another_message_and_another_time_are_not_meant(engine
     assert states(engine) == ["accepted"] * 3
 
 
+def test_a_suppression_without_a_message_id_is_about_the_message_of_that_moment(engine: Engine) -> None:
+    # The relay says it at RCPT, before it has seen a Message-ID: what carol got an hour ago stays hers.
+    recorder = Recorder(engine)
+    recorder.record(sent("4a"))
+    recorder.record([record("r1")])
+    said = {"action": "accept", "errorType": "Recipient suppressed", "smtpStatus": "254 4.7.1 Suppression"}
+    later = record("r2", at=T + 3600, messageId=None, **said)
+    assert later.action == "suppressed" and later.message_id == ""
+    recorder.record([later])
+    assert states(engine) == ["relayed"]
+    recorder.record(sent("4b", "m2@hoge.example", at=T + 3600))
+    recorder.record(Waiting(engine).next())
+    assert states(engine) == ["relayed", "suppressed"]
+
+
 def test_a_bounce_that_list_and_log_tell_is_one_change(engine: Engine) -> None:
     changes: list[Changed] = []
     recorder = Recorder(engine, lambda _connection, some: changes.extend(some))

@@ -81,6 +81,30 @@ def test_without_a_message_id_it_is_the_latest_that_can_have_been_the_cause(engi
     assert states(engine) == ["accepted", "complained", "accepted"]
 
 
+@pytest.mark.parametrize("reason", ["HARDBOUNCE", "SOFTBOUNCE", "COMPLAINT"])
+def test_without_a_message_id_what_arrived_before_the_cause_stays_so_however_often_the_list_is_read(
+    engine: Engine, reason: str
+) -> None:
+    changes: list[str] = []
+    recorder = Recorder(engine, lambda _connection, some: changes.extend(each.now for each in some))
+    recorder.record([*sent("4aaaaaaaaaaaa", "m1@x", T - 9e4), *sent("4bbbbbbbbbbbb", "m2@x")])
+    changes.clear()
+    for _ in range(3):
+        recorder.record([told(message_id="", reason=reason)])
+    assert states(engine)[1] == "accepted"  # the earlier one
+    assert len(changes) == 1
+
+
+def test_without_a_message_id_what_the_relay_never_took_is_not_the_cause(engine: Engine) -> None:
+    recorder = Recorder(engine)
+    refused = Attempt(T + 5, "4b", "smtp", "gone@mailbox.example", "", "relay", "5.0.0", "bounced", "554 no)")
+    recorder.record(
+        [*sent("4aaaaaaaaaaaa", "m1@x"), Named(T + 5, "4b", "<m2@x>"), refused, Removed(T + 5, "4b")]
+    )
+    recorder.record([told(message_id="")])
+    assert states(engine) == ["bounced", "bounced"]
+
+
 @pytest.mark.parametrize("reason", ["MANUAL", "UNSUBSCRIBE", "UNKNOWN", "SOMETHING_NEW"])
 def test_what_no_message_has_caused_changes_no_message(engine: Engine, reason: str) -> None:
     recorder = Recorder(engine)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete
 from test_recorder import T, attempt, submitted
 
+from todoku.delivery import left as leaving
 from todoku.delivery import opener
+from todoku.delivery.__main__ import main as agent_main
 from todoku.delivery.entries import Active, Entry
 from todoku.delivery.follow import Folder
 from todoku.delivery.left import DAY, MONTH, Left
@@ -122,13 +127,28 @@ class Outside:
     def __init__(self, folder: Path) -> None:
         self.folder, self.now, self.left = folder, T, Left()
         self.reloads = self.tries = 0
-        self.fails = False
+        self.fails = self.ledger_is_away = False
+        self.bulk, self.told = folder / "bulk", folder / "told"
+        self.bulk.mkdir()
+        self.told.mkdir()
         self.look = self.agent()
 
     def agent(self) -> Callable[[], None]:
         return WayOut(
-            lambda: self.left, PLAN, self.reload, self.folder, lambda: self.now, self.try_again
+            self.what_left,
+            PLAN,
+            self.reload,
+            self.folder,
+            self.bulk,
+            self.told,
+            lambda: self.now,
+            self.try_again,
         ).__call__
+
+    def what_left(self) -> Left:
+        if self.ledger_is_away:
+            raise StoreError("the ledger is away")
+        return self.left
 
     def reload(self) -> None:
         if self.fails:
@@ -167,6 +187,37 @@ def test_it_is_shut_once_and_opened_once_and_then_what_waits_is_tried(outside: O
     assert (outside.reloads, outside.tries) == (2, 1)
 
 
+def test_where_a_change_may_be_missed_it_is_made_once_more_before_what_waits_is_tried(
+    outside: Outside,
+) -> None:
+    look = WayOut(
+        outside.what_left,
+        PLAN,
+        outside.reload,
+        outside.folder,
+        outside.bulk,
+        outside.told,
+        lambda: outside.now,
+        outside.try_again,
+        surely=False,
+    )
+    outside.left = Left().with_more([(T, 99)])
+    told = []
+    for seconds in (0, 1, 5, 6, 20):
+        outside.now = T + seconds
+        look()
+        told.append(outside.reloads)
+    assert told == [1, 1, 2, 2, 2]
+    assert outside.table.startswith("outside day 100 ")
+    told.clear()
+    for seconds in (0, 1, 5, 6, 10, 20):
+        outside.now = T + DAY + 600 + seconds
+        look()
+        told.append((outside.reloads, outside.tries))
+    assert told == [(3, 0), (3, 0), (4, 0), (4, 0), (4, 1), (4, 1)]
+    assert outside.table == ""
+
+
 def test_what_postfix_could_not_be_told_is_told_again_also_by_the_next_agent(outside: Outside) -> None:
     outside.left, outside.fails = Left().with_more([(T, 99)]), True
     with pytest.raises(OSError, match="postfix reload: no"):
@@ -176,6 +227,107 @@ def test_what_postfix_could_not_be_told_is_told_again_also_by_the_next_agent(out
     assert outside.reloads == 1
     outside.agent()()
     assert outside.reloads == 1
+
+
+def test_what_bulk_mail_sends_past_the_queue_counts_and_what_left_the_queue_is_said(outside: Outside) -> None:
+    outside.left = Left().with_more([(T, 50)])
+    leaving.say(Left().with_more([(T, 45)]), outside.bulk)
+    outside.look()
+    assert outside.table == ""
+    assert leaving.read(outside.told, T) == outside.left
+    leaving.say(Left().with_more([(T, 46)]), outside.bulk)
+    outside.look()
+    assert outside.table.startswith("outside day 100 ")
+    outside.left = Left()  # a day later, say
+    outside.look()
+    assert outside.table == ""
+    assert leaving.read(outside.told, T) == Left()
+
+
+def test_what_cannot_be_understood_is_told_once_and_what_was_known_stays(
+    outside: Outside, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaving.say(Left().with_more([(T, 99)]), outside.bulk)
+    outside.look()
+    (outside.bulk / "left").write_text("nonsense")
+    for _ in range(3):
+        outside.look()
+    assert outside.table.startswith("outside day 100 ")
+    assert outside.reloads == 1
+    assert caplog.text.count("how much bulk mail has left cannot be read") == 1
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.dictionaries(
+            st.sampled_from(["60", "86400", "2678400", "7"]),
+            st.dictionaries(st.integers().map(str), st.one_of(st.integers(), st.floats(), st.none())),
+        ).map(lambda each: json.dumps(each).encode()),
+    )
+)
+def test_whatever_the_other_side_says_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, octets: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("said")
+    (folder / "left").write_bytes(octets)
+    with suppress(ValueError):
+        found = leaving.read(folder, T)
+        judge(found, PLAN, T)
+        assert all(amount >= 0 for amounts in found.amounts.values() for amount in amounts.values())
+
+
+def test_no_link_no_pipe_and_nothing_endless_is_read(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text(Left().text())
+    (tmp_path / "left").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError):
+        leaving.read(tmp_path, T)
+    (tmp_path / "left").unlink()
+    os.mkfifo(tmp_path / "left")
+    with pytest.raises(ValueError, match="is no file"):
+        leaving.read(tmp_path, T)
+    (tmp_path / "left").unlink()
+    (tmp_path / "left").write_bytes(b" " * 300_000 + b"{}")
+    with pytest.raises(ValueError, match="cannot be understood"):
+        leaving.read(tmp_path, T)
+
+
+def test_who_cannot_read_the_ledger_opens_when_it_is_time_and_not_before(outside: Outside) -> None:
+    # Otherwise mail would wait until it is given up, because of a file that nobody can read.
+    outside.left = Left().with_more([(T, 99)])
+    outside.look()
+    outside.ledger_is_away = True
+    outside.look = outside.agent()
+    for after, table, reloads in ((DAY - 60, "outside day", 1), (DAY + 600, "", 2), (DAY + 601, "", 2)):
+        outside.now = T + after
+        with pytest.raises(StoreError):
+            outside.look()
+        assert outside.table.startswith(table)
+        assert bool(outside.table) == bool(table)
+        assert outside.reloads == reloads
+
+
+def test_an_agent_that_cannot_begin_opens_when_it_is_time(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "todoku.toml"
+    settings.write_text("nonsense")
+    monkeypatch.setattr(opener, "reload_postfix", outside.reload)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    arguments = ["--config", str(settings), "--way-out", str(outside.folder)]
+    for until, table in ((time.time() + 3600, "outside day 100"), (time.time() - 5, "")):
+        (outside.folder / "table").write_text(Shut("day", 100, until).line())
+        assert agent_main(arguments) == 2
+        assert outside.table.startswith(table)
+        assert bool(outside.table) == bool(table)
+    assert outside.reloads == 1
+    outside.fails = True
+    (outside.folder / "table").write_text(Shut("day", 100, 0.0).line())
+    assert agent_main(arguments) == 2
+    assert "whether mail may leave cannot be said: postfix reload: no" in capsys.readouterr().err
+    outside.fails = False
+    assert agent_main(arguments) == 2  # Postfix had not been told
+    assert outside.reloads == 2
 
 
 @given(st.text(max_size=60))

@@ -42,6 +42,21 @@ def test_a_console_that_appended_the_zone_is_found_out(world: Internet) -> None:
     assert f"{NAME}.{ZONE}" in text(world, "doubled")
 
 
+@pytest.mark.parametrize(
+    ("name", "type_", "wanted", "entered"),
+    [(NAME, "CNAME", TARGET, f"{TARGET}.{ZONE}."), (ZONE, "MX", f"10 mx.{ZONE}", f"5 mx.{ZONE}.{ZONE}.")],
+)
+def test_a_console_that_appended_the_zone_to_the_value_is_found_out(
+    world: Internet, name: str, type_: str, wanted: str, entered: str
+) -> None:
+    world.zone(ZONE, {(name, type_): [entered]})
+    view = diagnosis.examine(world.lookups(), name, type_, [wanted])
+    assert [trouble.kind for trouble in view.troubles] == ["doubled"]
+    assert view.troubles[0].text.endswith(f"with a dot at the end, {wanted.split()[-1]}.")
+    other = "5 mx.elsewhere.example" if type_ == "MX" else "elsewhere.example"
+    assert kinds(world, name, type_, other) == []
+
+
 def test_a_cname_beside_other_records_is_found_out(world: Internet) -> None:
     world.zone(ZONE, {(NAME, "CNAME"): [f"{TARGET}."], (NAME, "TXT"): ['"v=DKIM1"']})
     assert kinds(world) == ["cname-beside"]

@@ -157,6 +157,19 @@ def test_an_spf_record_whose_includes_have_grown_is_told_by_the_check(names: Nam
     assert "include:news.example: 10" in row.remarks[0]
 
 
+def test_terms_of_spf_that_are_there_twice_are_told_and_left(names: Names, shelf: Shelf) -> None:
+    there = "v=spf1 include:relay.example ip4:192.0.2.7 ip4:192.0.2.7 -all"
+    shelf.put(ZONE, "TXT", there)
+    row = overview.row(names, SPF)
+    assert row.right  # receivers understand it all the same
+    assert row.hints == (
+        'the SPF record says "ip4:192.0.2.7" more than once, and only the first counts: remove the others',
+    )
+    assert RecordSetResource(SPF).differ(RecordSetResource(SPF).look(names)) is None
+    shelf.put(ZONE, "TXT", there.replace(" ip4:192.0.2.7 -", " -"))
+    assert overview.row(names, SPF).hints == ()
+
+
 def test_an_mx_that_points_elsewhere_waits_for_a_person(names: Names, shelf: Shelf) -> None:
     shelf.put(ZONE, "MX", "1 aspmx.elsewhere.example")
     with pytest.raises(NotYet, match=r"conflict: .*aspmx\.elsewhere\.example.*--force"):

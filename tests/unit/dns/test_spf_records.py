@@ -30,6 +30,14 @@ def test_a_record_that_has_the_relay_stays_letter_by_letter() -> None:
     assert spf.merge(there, RELAY) == there
 
 
+def test_what_is_said_more_than_once_is_found() -> None:
+    there = "v=spf1 a a:hoge.example include:x.example ~INCLUDE:X.example. a/24 mx A mx a -all"
+    assert spf.repeated(there) == ("~INCLUDE:X.example.", "A", "mx", "a")
+    assert spf.repeated("v=spf1 a a:hoge.example a/24 mx -all") == ()
+    many = spf.repeated("v=spf1 " + "a " * 30_000)
+    assert many == ("a",)
+
+
 def test_an_include_after_all_does_not_count_because_nobody_gets_there() -> None:
     there = "v=spf1 -all include:ap.rp.oracleemaildelivery.com"
     assert spf.merge(there, RELAY).startswith("v=spf1 include:ap.rp.oracleemaildelivery.com -all")

@@ -52,8 +52,10 @@ def test_the_sender_and_the_pages_are_services_of_their_own() -> None:
     assert [(each.path, each.mode, each.owner, each.group) for each in folders] == [
         ("/var/lib/todoku/campaign", 0o750, "todoku-campaign", "todoku-campaign"),
         ("/var/lib/todoku/returned", 0o2770, "todoku-gate", "todoku-campaign"),
+        ("/var/lib/todoku/bulk-left", 0o2750, "todoku-campaign", "todoku-agent"),
     ]
     assert "folder:/var/lib/todoku/returned" in services["todoku-campaign"].after
+    assert "folder:/var/lib/todoku/bulk-left" in services["todoku-campaign"].after
 
 
 def test_their_units_leave_them_the_right_to_become_somebody_else_and_to_read() -> None:
@@ -66,6 +68,7 @@ def test_their_units_leave_them_the_right_to_become_somebody_else_and_to_read() 
         assert "--user" in unit and "todoku-campaign" in unit
     sender, pages = sorted(units, key=lambda unit: "todoku.web" in unit)
     assert "/var/lib/todoku/gate" in sender and "/var/lib/todoku/alarms" in sender
+    assert "/var/lib/todoku/bulk-left" in sender and "/var/lib/todoku/bulk-left" not in pages
     assert "/var/lib/todoku/returned" in sender and "/var/lib/todoku/returned" not in pages
     assert "/var/lib/todoku/gate" not in pages and "/var/lib/todoku/alarms" not in pages
 

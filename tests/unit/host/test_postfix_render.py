@@ -195,6 +195,16 @@ def test_what_is_passed_on_fits_the_relay_with_the_lines_that_we_add() -> None:
     assert main["message_size_limit"] == "25000000"
 
 
+def test_what_becomes_a_link_may_be_larger_than_the_relay_takes_all_the_way_to_the_gate() -> None:
+    """60 MB are 82 MB in a mail: port 587, cleanup and the queue take it, and only what goes on has to fit."""
+    files = rendered(settings(size="90 MB"))
+    main, master = parameters_of(files["main.cf"]), files["master.cf"]
+    assert main["message_size_limit"] == "90000000"
+    assert master.count("-o message_size_limit=90000000") == 3  # 25, 587, 465
+    assert int(main["relay_size_limit"]) < 2_000_000
+    assert "-o message_size_limit=$relay_size_limit" in master
+
+
 def test_no_service_takes_a_message_that_cleanup_would_refuse() -> None:
     main = parameters_of(rendered(settings(size="1 MB"))["main.cf"])
     assert int(main["message_size_limit"]) >= int(main["relay_size_limit"]) > 1_000_000

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_machine import FakeMachine
 
-from todoku.host import gate, page, quarantine
+from todoku.host import gate, managers, page, quarantine
 from todoku.host.facts import Facts, Version
 from todoku.host.files import Directory, File
 from todoku.settings import Settings, SettingsError, parse
@@ -34,10 +36,43 @@ def settings(more: str) -> Settings:
 
 
 def test_only_where_mail_is_held_and_then_with_a_page() -> None:
-    assert quarantine.resources(settings(""), FACTS, PROGRAM) == []
+    (stopped,) = quarantine.resources(settings(""), FACTS, PROGRAM)
+    assert stopped.id == "service:todoku-quarantine"
+    assert quarantine.resources(settings(""), replace(FACTS, service_manager=None), PROGRAM) == []
     assert quarantine.folders(settings("")) == ()
     assert page.resources(settings(HOLDS), FACTS, PROGRAM)
     assert quarantine.folders(settings(HOLDS)) == ("/var/lib/todoku/quarantine/messages",)
+
+
+def test_switched_off_it_is_stopped_and_who_applies_that_is_told_what_is_still_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (resource,) = quarantine.resources(settings(""), FACTS, PROGRAM)
+    assert isinstance(resource, quarantine.QuarantineStopped)
+    state, host = {"kept": False}, FakeMachine(tmp_path)
+    monkeypatch.setattr(managers.Systemd, "kept", lambda *_: state["kept"])
+    monkeypatch.setattr(managers.Systemd, "stop", lambda *_: state.update(kept=False))
+    assert resource.differ(resource.look(host)) is None  # it never was there
+    state["kept"] = True
+    change = resource.differ(resource.look(host))
+    assert change is not None
+    assert change.summary == "stop todoku-quarantine, and have it not started at boot"
+    for name, is_held in (
+        ("a" * 40, True),
+        ("b" * 40, False),
+        (".c", True),
+    ):  # one is decided, one unfinished
+        folder = tmp_path / quarantine.MESSAGES.lstrip("/") / name
+        folder.mkdir(parents=True)
+        if is_held:
+            (folder / "message.eml").touch()
+    change = resource.differ(resource.look(host))
+    assert change is not None
+    assert "; still held: 1 (todoku protect held list)" in change.summary
+    resource.change(change, host)
+    assert not state["kept"]
+    assert resource.differ(resource.look(host)) is None
+    assert (tmp_path / quarantine.MESSAGES.lstrip("/") / ("a" * 40) / "message.eml").exists()
 
 
 def test_without_a_scanner_it_is_refused() -> None:

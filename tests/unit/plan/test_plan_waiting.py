@@ -15,7 +15,7 @@ from todoku.plan import plan as planning
 from todoku.plan.apply import apply
 from todoku.plan.events import NotTried, Waits
 from todoku.plan.outputs import Outputs, Reference
-from todoku.plan.resource import Action, Change, Item, NotYet, Resource
+from todoku.plan.resource import Action, Change, Item, NeedsPerson, NotYet, Resource
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,32 @@ def test_once_ready_the_rest_follows(tmp_path: Path) -> None:
     outcome = apply(_items(tmp_path), lambda _event: None)
     assert outcome.done == ("file:needs-it",)
     assert outcome.waits == ()
+
+
+@dataclass(frozen=True)
+class Asked(Slow):
+    """As Slow, but a person has to make it ready."""
+
+    @property
+    def id(self) -> str:
+        return "asked:person"
+
+    def look(self, client: Path) -> bool:
+        raise NeedsPerson(f"somebody has to make {client}")
+
+
+def test_what_needs_something_that_a_person_has_to_do_waits_for_that_person_too(tmp_path: Path) -> None:
+    both = TextFile("needs-both", after=frozenset({"slow:key", "asked:person"}))
+    resources = [Slow(), Asked(), both, TextFile("needs-time", after=frozenset({"slow:key"}))]
+    outcome = apply([Item(resource, tmp_path) for resource in resources], lambda _event: None)
+    assert {one.id: one.for_person for one in outcome.waits} == {
+        "slow:key": False,
+        "asked:person": True,
+        "file:needs-both": True,
+        "file:needs-time": False,
+    }
+    reason = next(one.reason for one in outcome.waits if one.id == "file:needs-both")
+    assert reason == "needs asked:person, which is not ready"
 
 
 def test_what_is_in_place_already_is_unchanged_although_its_need_waits(tmp_path: Path) -> None:

@@ -60,14 +60,37 @@ def test_a_keeper_that_was_killed_goes_on_where_it_was(office: Office) -> None:
     assert again.fate(0).state == "delivered"
 
 
-def test_what_has_passed_the_gate_is_not_handed_over_again(office: Office) -> None:
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_passed_the_gate_before_a_kill_waits_until_it_is_known_whether_postfix_has_it(
+    office: Office, taken: bool
+) -> None:
     held = office.hold(aes({"a": b"x"}))
     held.decide(0, Fate("releasing", BOB, office.now))
-    assert held.mark(0)  # the gate let it pass, and the keeper was killed before it heard
-    assert not held.mark(0)
+    assert held.mark(0, "4bQueueId1")  # the gate let it pass, and the keeper was killed before it heard more
+    for _ in range(2):
+        office.new_keeper().look()
+    assert (office.handed, held.fate(0).state) == ([], "releasing")
+    assert held.has("0.unsure")
+    if taken:  # the gate has found out (`todoku.gate.released`)
+        held.note("0.taken")
+        held.is_sure(0)
+    else:
+        held.unmark(0)
     office.new_keeper().look()
-    assert office.handed == []
-    assert held.fate(0).state == "delivered"
+    assert (office.handed, held.fate(0).state) == ([] if taken else [(BOB,)], "delivered")
+
+
+def test_what_passed_and_was_not_answered_is_not_handed_over_at_once(office: Office) -> None:
+    held = office.hold(aes({"a": b"x"}))
+    held.mark(0, "4bQueueId2")
+    held.unmark(0)
+    office.refusal = NotTaken("Connection unexpectedly closed")
+    assert office.keeper.release(held, 0, ["pw"]).outcome == "clean"
+    assert held.mark(0, "4bQueueId3")
+    office.now += 31
+    office.keeper.look()
+    assert office.handed == [(BOB,)]
+    assert held.has("0.unsure")
 
 
 def test_what_postfix_does_not_take_now_is_tried_again_and_what_it_refuses_is_told(office: Office) -> None:

@@ -7,12 +7,13 @@ import os
 import signal
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from archives import aes
+from archives import aes, plain
 
 from todoku.quarantine import unpacker
 from todoku.quarantine.archive import Began, Bounds, Broken, Event, TooMuch, WrongPassword
@@ -58,6 +59,20 @@ def test_one_that_is_killed_is_an_answer_too(unpacking: Unpacker) -> None:
         os.kill(int(child), signal.SIGKILL)
         with pytest.raises(TooMuch):
             list(events)
+    assert ask(unpacking, aes({"a": PDF}), b"pw")
+
+
+def test_what_wants_more_memory_than_there_is_for_it_is_given_up_and_the_next_is_opened(
+    unpacking: Unpacker,
+) -> None:
+    # LZMA says itself how much memory it is to be unpacked with, up to 4 GiB, in four octets of the archive.
+    raw = bytearray(plain({"greedy": b"a" * 100_000}, zipfile.ZIP_LZMA))
+    with pytest.raises(Broken):  # it is read to its end, and nothing in it is protected
+        ask(unpacking, bytes(raw), b"pw")
+    at = raw.index(b"\x05\x00\x5d") + 3
+    raw[at : at + 4] = (2 * unpacker.MEMORY).to_bytes(4, "little")
+    with pytest.raises(TooMuch):
+        ask(unpacking, bytes(raw), b"pw")
     assert ask(unpacking, aes({"a": PDF}), b"pw")
 
 

@@ -59,3 +59,11 @@ def test_a_near_miss_is_recognised(written: str, meant: str) -> None:
 
 def test_something_else_is_no_near_miss() -> None:
     assert regions.suggest("moon") is None
+
+
+def test_a_dkim_key_is_a_cname_where_its_target_is_a_name_that_can_exist() -> None:
+    target = "{selector}.{domain}.dkim.nrt1.oracleemaildelivery.com"
+    domain = "d" * (253 - len(target.format(selector="s" * 63, domain="")))
+    assert regions.dkim_record_type("ap-tokyo-1", domain) == "CNAME"
+    assert regions.dkim_record_type("ap-tokyo-1", f"{domain}d") == "TXT"
+    assert regions.dkim_record_type("us-gov-ashburn-1", "hoge.example") == "TXT"

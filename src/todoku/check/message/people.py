@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
+from email.utils import getaddresses
 
 import idna
 
 from todoku.check.finding import Finding, failed, passed, warned
+from todoku.check.message import scripts
 from todoku.check.message.parsing import Message
 from todoku.gate.addresses import Malformed, addresses
 
@@ -125,6 +127,15 @@ def _domain(address: str) -> Iterator[Finding]:
         )
     else:
         yield passed("message.from-domain", f"{domain} can exist")
+    if scripts.is_international(domain):
+        yield _script(domain)
+
+
+def _script(domain: str) -> Finding:
+    if told := scripts.mixed(domain):
+        advice = "Send from a name in one script: Gmail takes this for an imitation of another domain"
+        return failed("message.script", f"From is at {domain}, where {told}", advice)
+    return passed("message.script", f"{domain} keeps to what Gmail asks of international names")
 
 
 def _cannot_exist(domain: str) -> str:
@@ -180,6 +191,8 @@ def _display_name(message: Message) -> Iterator[Finding]:
         wrong.append(f"is another address ({other[0]}) than the one that sends")
     if name and len(name) > 3 and subject and name.casefold() == subject.casefold():
         wrong.append("is the subject once more")
+    if recipient := _recipient_in(name, message):
+        wrong.append(f"has the recipient in it ({recipient})")
     if name and _ANSWER.match(name):
         wrong.append("begins like an answer")
     if any(unicodedata.category(c) == "Cf" for c in name):
@@ -189,6 +202,18 @@ def _display_name(message: Message) -> Iterator[Finding]:
         yield warned("message.display-name", f'the name "{name[:60]}" {" and ".join(wrong)}', advice)
     else:
         yield passed("message.display-name", f'"{name[:60]}"' if name else "none")
+
+
+def _recipient_in(name: str, message: Message) -> str:
+    """The recipient's own name or address, where the sender's name has it: "Alice, your order" (G1)."""
+    said = name.casefold()
+    for pair in getaddresses([message.first("To") or ""])[:5]:
+        shown = decoded(pair[0]).strip()
+        # A name of a word or two letters is in too many others.
+        for one in (shown if len(shown) > 3 else "", pair[1]):
+            if one and one.casefold() in said and pair[1].lower() != author(message).lower():
+                return one
+    return ""
 
 
 def _subject(message: Message) -> Iterator[Finding]:

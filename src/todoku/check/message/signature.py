@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from todoku.check.authentication_results import results
 from todoku.check.finding import Finding, failed, passed, warned
 from todoku.check.message.parsing import Message
 
 _REQUIRED = ("v", "a", "b", "bh", "d", "h", "s")  # RFC 6376 3.5
+_ALGORITHMS = ("rsa-sha256", "rsa-sha1", "ed25519-sha256")  # rsa-sha1 has a finding of its own
 _DRIFT = 300  # seconds that clocks may differ
-_RESULT = re.compile(r"\b(spf|dkim|dmarc)\s{0,3}=\s{0,3}([a-z]{2,10})\b", re.IGNORECASE)
+_MECHANISMS = ("spf", "dkim", "dmarc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,10 @@ def verdicts(message: Message) -> dict[str, str]:
     """What the last receiver found out: mechanism to result, by the topmost Authentication-Results (RFC 8601)."""
     found: dict[str, str] = {}
     for value in message.all("Authentication-Results")[:1]:
-        for mechanism, result in _RESULT.findall(value):
-            name, said = mechanism.lower(), result.lower()
+        for each in results(value):
             # Of several signatures one that passes is enough.
-            if found.get(name) != "pass":
-                found[name] = said
+            if each.method in _MECHANISMS and found.get(each.method) != "pass":
+                found[each.method] = each.result
     return found
 
 
@@ -58,13 +58,14 @@ def look(message: Message, now: datetime) -> Iterator[Finding]:
     moment = None if message.all("Received") else now.timestamp()
     for value in message.all("DKIM-Signature")[:20]:
         tags = _tags(value)
-        yield _form(tags, moment)
+        faults = [*_list_faults(value), *_faults(tags, moment), *_value_faults(tags, len(message.body))]
+        yield _form(tags, faults)
         yield from _length(_signature(tags))
     found = verdicts(message)
     if not found:
         return
     said = ", ".join(f"{name}={result}" for name, result in found.items())
-    wrong = [name for name, result in found.items() if result in ("fail", "softfail", "permerror", "none")]
+    wrong = [name for name, result in found.items() if result not in ("pass", "bestguesspass")]
     if wrong:
         topics = ", ".join(f"`todoku check {name}`" for name in wrong)
         yield failed("message.authentication", f"the receiver says {said}", f"Look at {topics}")
@@ -72,9 +73,9 @@ def look(message: Message, now: datetime) -> Iterator[Finding]:
         yield passed("message.authentication", f"the receiver says {said}")
 
 
-def _form(tags: dict[str, str], moment: float | None) -> Finding:
+def _form(tags: dict[str, str], faults: Sequence[str]) -> Finding:
     about = _about(tags.get("s", ""), tags.get("d", "").lower())
-    if faults := list(_faults(tags, moment)):
+    if faults:
         advice = "Correct the signer, or leave signing to Oracle"
         return failed("message.signature", "; ".join(faults), advice, about)
     if "l" in tags:
@@ -105,6 +106,47 @@ def _faults(tags: dict[str, str], moment: float | None) -> Iterator[str]:
         yield "the signature is from the future (t=)"
     if begins is not None and ends is not None and ends < begins:
         yield "the signature ends before it begins (x= and t=)"
+
+
+def _list_faults(value: str) -> Iterator[str]:
+    """RFC 6376 3.2: TAG=VALUE between semicolons, each tag once, and nothing else."""
+    parts = [part.strip() for part in value.split(";")]
+    names = [part.partition("=")[0].strip() for part in parts if "=" in part]
+    if junk := next(
+        (part for part in parts[:-1] if "=" not in part), parts[-1] if "=" not in parts[-1] else ""
+    ):
+        yield f'"{junk[:40]}" in it is no TAG=VALUE'
+    elif "" in parts[:-1]:
+        yield "there is nothing between two semicolons of it"
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        yield f"it has the tag {twice[:10]} twice"
+
+
+def _value_faults(tags: dict[str, str], body: int) -> Iterator[str]:
+    """RFC 6376 3.5: what each tag may say."""
+    if tags.get("a") and tags["a"].lower() not in _ALGORITHMS:
+        yield f"a={tags['a'][:30]} is no algorithm that there is"
+    for name in ("b", "bh"):
+        if tags.get(name) and not _is_base64(tags[name]):
+            yield f"{name}= is no base64"
+    if any(form not in ("simple", "relaxed") for form in tags.get("c", "simple").lower().split("/", 1)):
+        yield f"c={tags['c'][:30]} is none of simple and relaxed"
+    if "dns/txt" not in tags.get("q", "dns/txt").lower().split(":"):
+        yield f"q={tags['q'][:30]} does not have dns/txt, and nobody looks elsewhere for keys"
+    for name in ("l", "t", "x"):
+        if name in tags and not (tags[name].isascii() and tags[name].isdigit()):
+            yield f"{name}={tags[name][:30]} is no number"
+    if tags.get("l", "").isdecimal() and len(tags["l"]) < 20 and int(tags["l"]) > body:
+        yield f"l={tags['l']} is more than the body has"
+    if tags.get("h") and "" in tags["h"].split(":"):
+        yield f"h= has an empty name: {tags['h'][:60]}"
+
+
+def _is_base64(value: str) -> bool:
+    try:
+        return bool(base64.b64decode(value, validate=True))
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _seconds(value: str) -> int | None:

@@ -50,6 +50,7 @@ from todoku.settings import Settings
 
 log = logging.getLogger("todoku.gate")
 
+PASSED_BEFORE = HoldBack(451, "4.3.0", "This copy has passed before")
 _AT_ONCE = 64 * 1024  # a body up to that size is read within the event loop
 STORE_FAILED = HoldBack(
     451,
@@ -122,12 +123,11 @@ class Protection:
 
     def _passing(self, message: MessageSoFar) -> Decision:
         """A copy of ours, once; a header that is none of ours has no business outside."""
-        changes: list[Modification] = [DeleteHeader(protected.NAME)]
         copy = protected.copy_id(message)
-        if copy is not None and not self._spool.mark(copy):
+        if copy is not None and not self._spool.mark(copy, message.queue_id or ""):
             log.info("%s: the copy %s has passed before", message.queue_id, copy)
-            changes += [DeleteRecipient(each) for each in message.recipients]
-        return Change(changes)
+            return PASSED_BEFORE  # whether Postfix has that one is for the courier to find out
+        return Change([DeleteHeader(protected.NAME)])
 
     async def _protected(self, message: MessageSoFar, made: Plan, settings: Settings) -> Decision:
         job = job_of(message)

@@ -29,7 +29,7 @@ from todoku.gate.decision import (
 from todoku.gate.direction import Origin, origin
 from todoku.gate.message import MessageSoFar
 from todoku.gate.notices import HOUR, Notice
-from todoku.gate.rules.protection import job_of
+from todoku.gate.rules.protection import PASSED_BEFORE, job_of
 from todoku.protect import language, mime, subject
 from todoku.protect.held import About, Full, Quarantine
 from todoku.settings import Settings
@@ -113,9 +113,9 @@ class Released:
         if found is None or len(given) != 1 or given[0] not in known:
             return Refuse(550, "5.7.1", "The message is not held for this recipient")
         try:
-            if not found.mark(known.index(given[0])):
+            if not found.mark(known.index(given[0]), message.queue_id or ""):
                 log.info("%s: the message %s has passed before", message.queue_id, job)
-                changes += [DeleteRecipient(each) for each in message.recipients]
+                return PASSED_BEFORE  # whether Postfix has that one is being found out (`gate.released`)
         except OSError as problem:
             log.error("%s: cannot be marked: %s", message.queue_id, problem)
             return NOT_NOW

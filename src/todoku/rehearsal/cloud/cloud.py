@@ -45,6 +45,16 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.1  # how often the DNS is asked for what somebody waits for
 WATCH_ALL = 10  # and every which time for everything
 
+# Base path -> the service's name in its hosts' names. The network's API has the path of Identity's, not its name.
+HOSTS = {
+    email_control.BASE: ("ctrl.email",),
+    identity.BASE: ("identity", "iaas"),
+    dns_service.BASE: ("dns",),
+    limits_service.BASE: ("limits",),
+    logging_service.MANAGEMENT: ("logging",),
+    logging_service.SEARCH: ("logging",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CloudListens:
@@ -98,7 +108,14 @@ class Cloud:
         }
         relay.log = self.logging[plan.region].write
         self.dispatcher = Dispatcher(
-            self._services(), self.tenancy, self.instance, self.clock, self.regions, self.settle, latency_ms
+            self._services(),
+            self.tenancy,
+            self.instance,
+            self.clock,
+            self.regions,
+            self.settle,
+            latency_ms,
+            HOSTS,
         )
         self.rest = HttpServer("the cloud's REST side", listens.rest, tls, self.dispatcher)
         self.metadata = HttpServer(

@@ -28,7 +28,8 @@ from .tenancy import Tenancy
 log = logging.getLogger(__name__)
 
 TOKENS_LIVE = 86_400.0  # a retry token is good for 24 hours (SDK)
-_REGION = re.compile(r"(?:[a-z0-9-]+\.)+([a-z]{2}(?:-[a-z]+)+-\d+)(?:\.oci)?\.oraclecloud\.com")
+# SERVICE.REGION.oci.REALM; older clients leave "oci" out.
+_HOST = re.compile(r"([a-z0-9.-]+)\.([a-z]{2}(?:-[a-z]+)+-\d+)(?:\.oci)?\.[a-z0-9.]+")
 
 # (base path, region) -> its operations
 Services = Mapping[tuple[str, str], Sequence[Route]]
@@ -54,6 +55,7 @@ class Dispatcher:
     regions: Sequence[str]  # subscribed; the first is where the relay is
     settled: Callable[[], Awaitable[None]]
     latency_ms: Callable[[], float]
+    hosts: Mapping[str, Sequence[str]]  # base path -> the names of the service that has it: "ctrl.email"
     fault: RestFault | None = None
     seen: RestSeen = field(default_factory=RestSeen)
     _tokens: dict[tuple[str, str, str], _Remembered] = field(default_factory=dict)
@@ -101,23 +103,25 @@ class Dispatcher:
     def _route(self, request: Request) -> tuple[Route | None, Call]:
         """The operation; None is the federation service, which has its own signatures."""
         segments = request.segments
-        region = self._region(request)
+        service, region = self._place(request)
         call = Call(request, Principal("", ""), region, query=request.query)
         if segments == ("v1", "x509") and request.method == "POST":
             return None, call
+        if service and service not in self.hosts.get(segments[0], ()):
+            raise not_found()  # of another service
         for route in self.services.get((segments[0], region), ()):
             values = route.match(request.method, segments[1:])
             if values is not None:
                 return route, replace(call, path=values)
         raise not_found()
 
-    def _region(self, request: Request) -> str:
-        """By host name; an address instead of one means the relay's region."""
-        found = _REGION.fullmatch(request.host)
-        region = found[1] if found else self.regions[0]
+    def _place(self, request: Request) -> tuple[str, str]:
+        """Service and region, by host name; an address instead of one means the relay's region, and any service."""
+        found = _HOST.fullmatch(request.host)
+        service, region = found.groups() if found else ("", self.regions[0])
         if region not in self.regions:
             raise unauthenticated()  # what a region says that the tenancy is not subscribed to
-        return region
+        return service, region
 
     def _inject(self, operation: str, *, writes: bool) -> bool:
         """Raise what is to go wrong now; True: cut the connection once it is done."""

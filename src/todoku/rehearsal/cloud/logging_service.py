@@ -18,7 +18,7 @@ from typing import Any
 
 from .api import Call, Route, paged, select
 from .email_state import EmailState
-from .entries import Entry, Shelf, Timing, if_match, ocid
+from .entries import E, Entry, Shelf, Timing, if_match, ocid
 from .errors import conflict, invalid, missing, not_found
 from .http_server import Answer
 from .log_query import Query, parse
@@ -119,9 +119,13 @@ class LoggingService:
         """A bare array."""
         where = call.parameter("compartmentId")
         self.tenancy.require(call.principal, "inspect", "log-groups", where)
-        shown = [self._shown(each) for each in self.groups.values() if each.compartment == where]
+        shown = [self._shown(each) for each in self._there(self.groups) if each.compartment == where]
         keys = {"TIMECREATED": "timeCreated", "DISPLAYNAME": "displayName"}
         return paged(call, select(call, shown, {"displayName": "displayName"}, keys, "TIMECREATED"))
+
+    def _there(self, shelf: Shelf[E]) -> list[E]:
+        """There is no state DELETED here (SDK: LogGroupSummary, LogSummary): what is gone is not listed."""
+        return [entry for entry in shelf.values() if entry.state(self.clock.now()) != "DELETED"]
 
     def create_group(self, call: Call) -> Answer:
         """Named once in a compartment."""
@@ -159,7 +163,7 @@ class LoggingService:
     def list_logs(self, call: Call) -> Answer:
         """Those of one group, a bare array."""
         group = self._group(call, "inspect")
-        logs = [log for log in self.logs.values() if log.group == group.id]
+        logs = [log for log in self._there(self.logs) if log.group == group.id]
         for parameter, value in (("sourceService", SERVICE), ("logType", "SERVICE")):
             if call.query.get(parameter, value) != value:
                 logs = []

@@ -37,6 +37,7 @@ class Network:
     def __init__(self, tenancy: Tenancy, region: str, addresses: Sequence[Any] = ()) -> None:
         self.tenancy, self.clock, self.region = tenancy, tenancy.clock, region
         self.attachment, self.vnic = ocid("vnicattachment", region), ocid("vnic", region)
+        self.attached = "ATTACHED"  # "DETACHED" once the instance is terminated
         self.subnet, self.vcn = ocid("subnet", region), ocid("vcn", region)
         self.ipv6 = [str(address) for address in addresses if isinstance(address, IPv6Address)]
         self.lists, self.groups = Shelf[Holder](), Shelf[Holder]()
@@ -110,7 +111,7 @@ class Network:
             "compartmentId": plan.compartment,
             "subnetId": self.subnet,
             "vnicId": self.vnic,
-            "lifecycleState": "ATTACHED",
+            "lifecycleState": self.attached,
             "availabilityDomain": "1",
         }
         wanted = call.query.get("instanceId") in (None, plan.instance) and compartment == plan.compartment

@@ -9,6 +9,7 @@ import errno
 import inspect
 import io
 import time
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -19,6 +20,7 @@ import pyzipper
 from outbound_mail import ALICE, CAROL, Site
 
 from todoku.gate import changes, protected
+from todoku.gate.asked import Agent
 from todoku.gate.courier import Courier
 from todoku.gate.decision import (
     PASS,
@@ -33,7 +35,7 @@ from todoku.gate.message import MessageSoFar
 from todoku.gate.protected_copies import Maker
 from todoku.gate.reinjection import NotTaken
 from todoku.gate.rule import Rule
-from todoku.gate.rules.protection import Protection, planned
+from todoku.gate.rules.protection import PASSED_BEFORE, Protection, planned
 from todoku.gate.rules.size import size
 from todoku.protect import sealing
 from todoku.protect.agreed import Agreed
@@ -90,8 +92,19 @@ class Desk:
         assert isinstance(made, EmailMessage)
         self.taken.append((sender, recipients, made))
 
+    @property
+    def agent(self) -> Agent:
+        folder = self.site.folder / "exchange"
+        folder.mkdir(exist_ok=True)
+        return Agent(folder)
+
+    def answer(self, queue_id: str, answer: str) -> None:
+        """As the agent does (`todoku.delivery.answers`)."""
+        asked = self.site.folder / "exchange" / f"queued-{queue_id}.asked"
+        asked.rename(asked.with_suffix(answer))
+
     def courier(self) -> Courier:
-        return Courier(self.spool, self.hand_over)
+        return Courier(self.spool, self.hand_over, agent=self.agent)
 
     def job(self) -> Job:
         (job,) = self.spool.jobs()
@@ -297,7 +310,7 @@ def test_a_copy_comes_back_once_and_its_header_goes_no_further(desk: Desk) -> No
 
     assert protected.copy_id(back())
     assert desk.decide(back()) == Change([DeleteHeader(protected.NAME)])
-    assert desk.decide(back()) == Change([DeleteHeader(protected.NAME), DeleteRecipient(CAROL)])
+    assert desk.decide(back()) == PASSED_BEFORE
 
 
 @pytest.mark.parametrize("more", [{"login": ALICE}, {"address": "10.0.0.7"}, {"sender": BOB}])
@@ -329,11 +342,103 @@ def test_what_is_not_taken_now_waits_and_goes_later_once(desk: Desk) -> None:
     assert desk.spool.jobs() == []
 
 
-def test_a_copy_that_has_passed_is_not_handed_over_again_by_who_comes_after_a_kill(desk: Desk) -> None:
+# Killed between a copy's passing the gate and Postfix' "250", nobody knows whether Postfix has it: that is found out.
+
+
+def test_a_copy_that_passed_before_a_kill_waits_until_it_is_known_that_postfix_has_it(desk: Desk) -> None:
     desk.decide(desk.site.message(eml(), CAROL))
-    desk.spool.mark(f"{desk.job().id}.0")
+    assert desk.spool.mark(f"{desk.job().id}.0", "4bQueueId1")
+    for _ in range(3):
+        desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,)]  # the notice
+    assert [path.name for path in (desk.job().place).glob("*.eml")] == ["0.eml"]
+    desk.answer("4bQueueId1", ".yes")
     desk.courier().look()
     assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,)]
+    assert desk.spool.jobs() == []
+    assert list((desk.site.folder / "exchange").iterdir()) == list(desk.spool.marks.iterdir()) == []
+
+
+def test_a_copy_that_passed_before_a_kill_and_never_came_into_the_queue_is_handed_over_again(
+    desk: Desk,
+) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    assert desk.spool.mark(f"{desk.job().id}.0", "4bQueueId2")
+    desk.courier().look()
+    desk.answer("4bQueueId2", ".no")
+    desk.courier().look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,), (CAROL,)]
+    assert desk.spool.jobs() == []
+
+
+def test_a_copy_that_passed_and_of_which_postfix_said_nothing_more_is_not_handed_over_at_once(
+    desk: Desk,
+) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    passes = desk.courier()
+
+    def passes_and_is_killed(path: Path, sender: str, recipients: tuple[str, ...]) -> None:
+        if recipients == (CAROL,):
+            desk.taken.append((sender, recipients, EmailMessage()))
+            desk.spool.mark(f"{path.parent.name}.{path.stem}", "4bQueueId3")
+            raise NotTaken("Connection unexpectedly closed")
+
+    Courier(desk.spool, passes_and_is_killed, agent=desk.agent).look()
+    for _ in range(3):
+        passes.look()
+    assert len([to for _, to, _ in desk.taken if to == (CAROL,)]) == 1
+    desk.answer("4bQueueId3", ".yes")
+    desk.courier().look()
+    assert desk.spool.jobs() == []
+    assert len([to for _, to, _ in desk.taken if to == (CAROL,)]) == 1
+
+
+def test_where_nobody_can_be_asked_the_copy_waits_and_its_sender_is_told_in_the_end(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    assert desk.spool.mark(f"{desk.job().id}.0", "4bQueueId4")
+    nobody = Agent(desk.site.folder / "no" / "such" / "folder")
+    Courier(desk.spool, desk.hand_over, agent=nobody).look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,)]
+    in_a_week = time.time() + 7 * 86400
+    Courier(desk.spool, desk.hand_over, lambda: in_a_week, nobody).look()
+    assert [recipients for _, recipients, _ in desk.taken] == [(ALICE,), (ALICE,)]
+    assert "could not be sent" in desk.taken[1][2].get_content()
+    assert desk.spool.jobs() == []
+
+
+def test_a_mark_without_a_queue_id_is_no_reason_to_lose_the_copy(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    (desk.spool.marks / f"{desk.job().id}.0").touch()  # of an earlier version
+    desk.courier().look()
+    assert {recipients for _, recipients, _ in desk.taken} == {(ALICE,), (CAROL,)}
+
+
+def test_a_job_that_was_being_removed_is_no_job(desk: Desk) -> None:
+    desk.decide(desk.site.message(eml(), CAROL))
+    place, job = desk.job().place, desk.job().id
+    _, _, copies = desk.job().read()
+    for copy in copies:
+        desk.job().finished(copy)
+    desk.job().close(copies)
+    assert not place.exists()
+    assert list(desk.spool.outgoing.iterdir()) == []
+    assert desk.spool.knows(job)
+
+
+@pytest.mark.parametrize(
+    ("condition", "refused"),
+    [("larger_than = '1 MB'", False), ("types = ['zip']", True), ("types = ['txt']", False)],
+)
+def test_what_is_packed_in_an_attachment_is_not_unpacked_to_decide(
+    desk: Desk, condition: str, refused: bool
+) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.txt", bytes(50_000_000))  # in 50 kB
+    site = Site(desk.site.folder, f"{ON}[[protect.rules]]\nmode = 'refuse'\n{condition}\n")
+    raw = eml(content=made.getvalue()).replace(b"a.pdf", b"a.zip")
+    answer = ask([planned], site.message(raw, CAROL))
+    assert isinstance(answer, Refuse) is refused, answer
 
 
 def test_a_job_that_cannot_be_read_is_kept(desk: Desk) -> None:

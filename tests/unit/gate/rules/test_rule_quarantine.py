@@ -14,12 +14,14 @@ import pytest
 import pyzipper
 from inbound_side import ask, mail, settings
 
-from todoku.gate import held, protected
+from todoku.gate import held, protected, released
+from todoku.gate.asked import Agent
 from todoku.gate.context import Context
 from todoku.gate.decision import PASS, Change, Decision, DeleteHeader, DeleteRecipient, HoldBack, Refuse
 from todoku.gate.message import Client, MessageSoFar
 from todoku.gate.notices import Notice
 from todoku.gate.rules.locked_zip import incoming_zip
+from todoku.gate.rules.protection import PASSED_BEFORE
 from todoku.gate.rules.quarantine import Holding, Released
 from todoku.protect import held as store
 from todoku.protect.held import Held, Quarantine
@@ -240,10 +242,35 @@ def test_what_comes_back_passes_once_for_each_recipient_and_without_the_header(g
         assert message.headers.first(held.NAME) is None
         assert message.headers.first("Subject") == "=?UTF-8?B?6KaL56mN?="
         again = gate.back(kept, recipient)
-        assert ask(gate.released, again) == Change([DeleteHeader(held.NAME), DeleteRecipient(recipient)])
-        assert again.recipients == []
+        assert ask(gate.released, again) == PASSED_BEFORE
     assert kept.has("0.passed")
     assert kept.has("1.passed")
+
+
+def test_what_nobody_heard_postfixs_answer_about_is_found_out(gate: Gate) -> None:
+    kept, folder = gate.hold(BOB, ALICE), gate.root / "exchange"
+    folder.mkdir()
+    agent = Agent(folder)
+    for number, queue_id in enumerate(("4bQueueIdBob", "4bQueueIdAlice")):
+        assert kept.mark(number, queue_id)
+        assert not kept.mark(number, "4bAnother")
+        assert kept.passed(number) == queue_id
+    released.settle(gate.quarantine, agent)
+    assert list(folder.iterdir()) == []  # nobody is unsure
+    kept.note("0.unsure")
+    kept.note("1.unsure")
+    released.settle(gate.quarantine, agent)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "queued-4bQueueIdAlice.asked", "queued-4bQueueIdBob.asked"
+    ]  # fmt: skip
+    assert (kept.has("0.taken"), kept.has("1.taken")) == (False, False)
+    (folder / "queued-4bQueueIdBob.asked").rename(folder / "queued-4bQueueIdBob.yes")
+    (folder / "queued-4bQueueIdAlice.asked").rename(folder / "queued-4bQueueIdAlice.no")
+    released.settle(gate.quarantine, agent)
+    assert (kept.has("0.taken"), kept.has("0.unsure")) == (True, False)
+    assert (kept.has("1.passed"), kept.has("1.taken"), kept.has("1.unsure")) == (False, False, False)
+    assert list(folder.iterdir()) == []
+    assert ask(gate.released, gate.back(kept, ALICE)) == Change([DeleteHeader(held.NAME)])
 
 
 def test_a_recipient_is_the_same_in_other_letters(gate: Gate) -> None:
@@ -306,7 +333,7 @@ def test_a_forged_header_opens_nothing_and_is_taken_away(gate: Gate, value: str)
 def test_what_cannot_be_noted_comes_again_later(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = gate.hold(BOB)
 
-    def full(_held: Held, _number: int) -> bool:
+    def full(_held: Held, _number: int, _queue_id: str) -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Held, "mark", full)

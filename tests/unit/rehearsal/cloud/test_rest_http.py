@@ -202,3 +202,10 @@ def test_only_what_is_truly_signed_now_by_a_known_key_is_taken(side: Side):
 def test_a_region_without_subscription_does_not_know_the_tenancy(side: Side):
     octets = request(side).replace(b"identity.ap-tokyo-1", b"identity.eu-paris-1")
     assert send(side, octets)[0] == 401
+
+
+def test_a_service_answers_under_its_own_name_only(side: Side):
+    for service in (b"dns", b"ctrl.email", b"identity.ctrl.email"):
+        octets = request(side).replace(b"identity.ap-tokyo-1", service + b".ap-tokyo-1")
+        status, said = send(side, octets)
+        assert (status, said["code"]) == (404, "NotAuthorizedOrNotFound"), service
