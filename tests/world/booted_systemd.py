@@ -363,24 +363,6 @@ def test_services_that_systemd_has_locked_up_reach_a_database_on_another_machine
     server.machine.run("sh", "-ec", asked, "/var/lib/todoku/ledger-password")
 
 
-def test_postfix_hears_of_it_when_the_way_out_is_shut_and_opened(server: Server) -> None:
-    # As the agent does it: its folder, its user; root's part is a unit that waits for the file to change.
-    reloads = "journalctl --no-pager --output=cat -u todoku-way-out.service | grep -c ^Finished || true"
-
-    def heard() -> int:
-        return int(server.machine.run("sh", "-c", reloads).stdout)
-
-    table, agent = (
-        "/var/lib/todoku/way-out/table",
-        ("setpriv", "--reuid=todoku-agent", "--clear-groups", "--"),
-    )
-    for content in ("# shut", ""):
-        before = heard()
-        server.machine.run(*agent, "sh", "-c", f"printf '%s' '{content}' >{table}")
-        wait(lambda before=before: heard() > before, "the reload")
-    _mail_flows(server, "after the way out was opened")
-
-
 def test_a_gate_that_was_killed_is_started_again(server: Server) -> None:
     before = _main_process(server.machine)
     server.machine.run("kill", "-9", str(before))

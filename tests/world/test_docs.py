@@ -77,7 +77,9 @@ def test_accounts_move_in_from_a_table_and_from_a_passwd_file(world: World, tmp_
     page = (documented.DOCS / "moving.md").read_text()
     table = page.partition("```text\n")[2].partition("```")[0]
     strong = "{SHA512-CRYPT}$6$saltsalt$" + "a" * 86
-    (tmp_path / "accounts.csv").write_text(table.replace("$6$...", strong) + "fay@hoge.example,,,,\n")
+    (tmp_path / "accounts.csv").write_text(
+        table.replace("$6$...", strong) + "fay@hoge.example,a pass phrase,,,\n"
+    )
     passwd = tmp_path / "passwd"
     passwd.write_text(f"gus:{strong}:1000:1000::/home/gus::\n")
     lines = documented.block("moving.md", "todoku import accounts", {"/root/old/passwd": str(passwd)})

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from todoku.protect import sealing
@@ -108,6 +108,7 @@ def test_an_event_that_a_full_disk_has_cut_does_not_spoil_the_others(shelf: Shel
 
 
 @settings(deadline=None)
+@example(sealing.PIECE, sealing.PIECE, 1)
 @given(st.integers(0, 3 * sealing.PIECE + 5), st.integers(0, 3 * sealing.PIECE + 5), st.integers(1, 99_999))
 def test_any_part_of_a_sealed_file_is_read(
     tmp_path_factory: pytest.TempPathFactory, size: int, start: int, step: int
