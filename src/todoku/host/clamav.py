@@ -59,7 +59,8 @@ DatabaseDirectory {signatures}
 TemporaryDirectory /tmp
 # While new signatures are loaded, scans wait. The other way needs twice the memory.
 ConcurrentDatabaseReload no
-# A message, and what is packed in it. What is not looked through to the end is said, not passed over.
+# A message, and what is packed in it. What is not looked through to the end is said, not passed over; but of a
+# compressed file in a ZIP clamd looks at the first MaxFileSize, and does not say so.
 StreamMaxLength {stream}
 MaxFileSize {size}
 MaxScanSize {looked_through}
