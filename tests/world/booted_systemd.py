@@ -480,7 +480,9 @@ def test_the_timers_unit_renews_the_certificate_with_no_rights_but_its_own(serve
     command = server.machine.run("systemctl", "cat", unit).stdout.partition("\nExecStart=")[2].splitlines()[0]
     forced = Path(f"/etc/systemd/system/{unit}.d/forced.conf")
     server.machine.run("mkdir", "-p", str(forced.parent))
-    (ROOT / str(forced).lstrip("/")).write_text(f"[Service]\nExecStart=\nExecStart={command} --force\n")
+    (ROOT / str(forced).lstrip("/")).write_text(
+        f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={BUNDLE}\nExecStart=\nExecStart={command} --force\n"
+    )
     server.machine.run("systemctl", "daemon-reload")
     done = server.machine.run("systemctl", "start", unit, check=False)
     assert done.returncode == 0, server.machine.run("journalctl", "--no-pager", "-u", unit).stdout

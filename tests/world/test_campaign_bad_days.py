@@ -91,6 +91,7 @@ def slowly(world: World) -> Iterator[None]:
 
 
 @pytest.mark.slow  # fifty times until it runs again
+@pytest.mark.timeout(900)
 def test_killed_fifty_times_nobody_is_left_out(world: World) -> None:
     count, kills = 6000, 50
     fine = [f"kill.p{number}@{world.carol.partition('@')[2]}" for number in range(count)]

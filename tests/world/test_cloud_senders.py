@@ -55,9 +55,10 @@ def test_a_new_sender_is_waited_for_and_used_only_once_the_relay_takes_it(
     assert seen["reply_codes"]["535"] <= 3
     assert "421" not in seen["reply_codes"]
     assert f"sender-usable:{whole}" in waits(plan(world)) or plan(world)["changes"]
-    # What is sent meanwhile is not lost: it waits in the queue.
+    # What is sent meanwhile is not lost: it waits in the queue. The relay refuses the sender, or, as it has said so
+    # to the probes, the connection.
     world.submit(world.alice, world.carol, "before the relay takes it")
-    wait(lambda: "not authorized" in str(world.queue()), "the message in the queue", 60)
+    wait(lambda: "delay_reason" in str(world.queue()), "the message in the queue", 60)
 
     world.relay(advance_s=LONG + 1)
     settle(world)
