@@ -81,7 +81,8 @@ class Systemd:
 
 # supervisord ends a program by a signal to the process that it started. `postfix start-fg` is a shell that
 # dies of it and leaves master(8) behind, so master is started itself, after the checks; -d keeps it in the
-# foreground. A fatal error takes Postfix a second to tell: only then it counts as started.
+# foreground. A fatal error takes Postfix a second to tell: only then it counts as started. It is never given up, as
+# supervisord would after dying four times in a row: each time it is waited a second longer.
 _PROGRAMS = {
     "postfix": '/bin/sh -c "/usr/sbin/postfix check && exec /usr/lib/postfix/sbin/master -d"',
     "dovecot": "/usr/sbin/dovecot -F",
@@ -94,6 +95,7 @@ directory=/
 autostart=true
 autorestart=true
 startsecs=2
+startretries=1000
 stopsignal=TERM
 stopwaitsecs=30
 redirect_stderr=true

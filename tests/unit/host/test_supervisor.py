@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from todoku.host.client import Host
 from todoku.host.facts import _service_manager
-from todoku.host.managers import Supervisord
+from todoku.host.managers import Supervisord, program
 from todoku.host.supervisor import Supervisor, SupervisorError
 
 _CONFIGURATION = """\
@@ -51,8 +52,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
         process.wait()
 
 
-def _wait(done: object) -> None:
-    deadline = time.monotonic() + 10
+def _wait(done: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
     while not done():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -72,6 +73,18 @@ def test_it_is_found(host: Host) -> None:
 
 def test_a_program_that_it_does_not_know_is_not_enabled(host: Host) -> None:
     assert not Supervisord().enabled(host, "postfix")
+
+
+@pytest.mark.parametrize("name", ["postfix", "dovecot"])
+def test_one_that_dies_again_and_again_is_started_again_and_again(host: Host, name: str) -> None:
+    starts = host.real(f"/{name}-starts")
+    section = program(name).content
+    command = re.sub("(?m)^command=.*$", f'command=/bin/sh -c "echo once more >>{starts}"', section)
+    host.real(f"/conf.d/{name}.conf").write_text(command)
+    Supervisord().restart(host, name)
+    _wait(
+        lambda: starts.exists() and len(starts.read_text().splitlines()) >= 5, 60
+    )  # it would give up after four
 
 
 def test_a_new_section_is_taken_in_and_started_without_waiting_for_startsecs(host: Host) -> None:
