@@ -22,7 +22,7 @@ from todoku.plan.resource import LookFailed
 
 STEP_SECONDS = 8.0
 ALL_SECONDS = 9.0  # whatever happens, the answer is there
-_TODO = re.compile(r"(?<=\))(?:; |\. |: )(?=[A-Za-z])")  # in the cloud's errors: behind what Oracle said
+_WHAT_TO_DO = re.compile(r"(?<=\))(?:; |\. |: )(?=[A-Za-z])")  # in the cloud's errors: behind what Oracle said
 log = logging.getLogger("todoku.check")
 
 
@@ -111,7 +111,7 @@ def in_two(problem: LookFailed) -> tuple[str, str]:
     text = " ".join(str(problem).split())
     if isinstance(problem, CloudError) and problem.trouble is not Trouble.DENIED:
         text = text.partition(": ")[2] or text
-    seen, mark, advice = _TODO.sub("\0", text, count=1).partition("\0")
+    seen, mark, advice = _WHAT_TO_DO.sub("\0", text, count=1).partition("\0")
     if not mark:
         return seen, "Put that right, then look again"
     return seen, f"{advice[0].upper()}{advice[1:]}"

@@ -19,7 +19,7 @@ _ADVICE = {
     "doubled": "Remove the doubled record, and enter the name without the zone at its end",
     "cname-beside": "Remove the CNAME, or what stands beside it",
 }
-_TODO = re.compile(
+_WHAT_TO_DO = re.compile(
     r"(?:: |\. )(?=correct |Wait |Until |Enter |remove |Remove )"
 )  # what of a text says what to do
 _STOPS_MAIL = frozenset({"dnssec", "cname-beside"})
@@ -65,7 +65,7 @@ def delegation(domain: str, means: Means) -> Iterator[Finding]:
     for trouble in view.troubles:
         dead = trouble.kind in ("lame", "silent") and not any(answer.usable for answer in view.answers)
         tell = failed if dead or trouble.kind in _STOPS_MAIL else warned
-        yield tell("dns.delegation", _TODO.split(trouble.text)[0], _ADVICE[trouble.kind], domain)
+        yield tell("dns.delegation", _WHAT_TO_DO.split(trouble.text)[0], _ADVICE[trouble.kind], domain)
     if not view.troubles:
         names = ", ".join(server.name for server in zone.servers)
         yield passed("dns.delegation", f"{zone.name} is served by {names}, which agree", domain)
