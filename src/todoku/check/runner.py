@@ -22,7 +22,8 @@ from todoku.plan.resource import LookFailed
 
 STEP_SECONDS = 8.0
 ALL_SECONDS = 9.0  # whatever happens, the answer is there
-_WHAT_TO_DO = re.compile(r"(?<=\))(?:; |\. |: )(?=[A-Za-z])")  # in the cloud's errors: behind what Oracle said
+# In the cloud's errors: behind what Oracle said.
+_WHAT_TO_DO = re.compile(r"(?<=\))(?:; |\. |: )(?=[A-Za-z])")
 log = logging.getLogger("todoku.check")
 
 

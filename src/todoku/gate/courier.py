@@ -193,6 +193,6 @@ async def keep_looking() -> None:
             if folder.exists():
                 try:
                     await asyncio.get_running_loop().run_in_executor(thread, look)
-                except Exception:  # whatever it is, what waits is on the disk, and the next look is another try
+                except Exception:  # whatever it is, the next look is another try
                     log.exception("what waits in %s cannot be looked at now", folder)
         await asyncio.sleep(LOOK_EVERY)
