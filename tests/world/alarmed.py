@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Account, World, wait
 
 
@@ -36,7 +37,10 @@ def all_clear(world: World) -> None:
     world.flush()
     time.sleep(1)
     subprocess.run(["postsuper", "-d", "ALL"], check=True, capture_output=True)
-    wait(lambda: not told() and not on_their_way(), "the alarms of other tests to be over", 40)
+    try:
+        wait(lambda: not told() and not on_their_way(), "the alarms of other tests to be over", 40)
+    except pytest.fail.Exception as failed:
+        raise AssertionError(f"{on_their_way()} notices on their way, and told of {told()}") from failed
     time.sleep(0.5)  # from Postfix into the mailbox
 
 

@@ -44,7 +44,7 @@ class Inbox:
         return number
 
     def _write(self, name: str, content: bytes) -> None:
-        temporary = self.folder / f".{name}"
+        temporary = self.folder / f".{name}.part"  # a glob for *.json or *.eml has hidden files too
         temporary.write_bytes(content)
         temporary.replace(self.folder / name)
 

@@ -152,6 +152,19 @@ def test_numbers_go_on_after_a_restart_and_files_appear_whole(tmp_path):
     assert "あ" in (tmp_path / "1.json").read_text()
 
 
+def test_who_looks_while_a_message_is_written_sees_whole_files_only(tmp_path, monkeypatch):
+    seen = []
+    replace_ = Path.replace
+
+    def look(self, target):
+        seen.append(sorted(path.name for pattern in ("*.eml", "*.json") for path in tmp_path.glob(pattern)))
+        return replace_(self, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    Inbox(tmp_path).keep(b"one", {})
+    assert seen == [[], ["1.eml"]]
+
+
 def test_a_plan_survives_its_file(plan, tmp_path):
     assert internet.load(internet.dump(plan)) == plan
     path = tmp_path / "internet.json"
