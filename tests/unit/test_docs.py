@@ -19,7 +19,7 @@ import typer.main
 from todoku.cli.main import app
 from todoku.cloud import permissions
 from todoku.rehearsal.cloud import switches
-from todoku.rehearsal.relay_state import Limits
+from todoku.rehearsal.relay.state import Limits
 from todoku.rehearsal.switchboard import KEYS
 
 CHECKOUT = Path(__file__).resolve().parents[2]

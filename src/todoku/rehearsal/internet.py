@@ -27,8 +27,8 @@ from todoku.rehearsal.internet_plan import InternetPlan
 from todoku.rehearsal.lookups import Resolver, system_resolver
 from todoku.rehearsal.plan_file import PlanUnreadable, dump, load, read
 from todoku.rehearsal.receiver import Provider
-from todoku.rehearsal.relay import Relay
-from todoku.rehearsal.relay_delivery import BACKOFF
+from todoku.rehearsal.relay.delivery import BACKOFF
+from todoku.rehearsal.relay.relay import Relay
 from todoku.rehearsal.smtp_client import Courier
 from todoku.rehearsal.smtp_server import PortTaken
 from todoku.rehearsal.smtp_session import Listen

@@ -22,8 +22,8 @@ from todoku.rehearsal import internet_plan as world
 from todoku.rehearsal.internet_plan import InternetPlan
 from todoku.rehearsal.lookups import Resolver, system_resolver
 from todoku.rehearsal.plan_file import PlanUnreadable, read
-from todoku.rehearsal.relay_message import Message, parse
-from todoku.rehearsal.relay_signing import Signer, body_digest
+from todoku.rehearsal.relay.message import Message, parse
+from todoku.rehearsal.relay.signing import Signer, body_digest
 from todoku.rehearsal.smtp_client import Courier, Outcome
 
 SIGNED = ("From", "To", "Cc", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "From")

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from todoku.rehearsal.cloud import Cloud, switches
-from todoku.rehearsal.relay import Relay
-from todoku.rehearsal.relay_record import STAGES, Injected
-from todoku.rehearsal.relay_state import Limits
+from todoku.rehearsal.relay.record import STAGES, Injected
+from todoku.rehearsal.relay.relay import Relay
+from todoku.rehearsal.relay.state import Limits
 from todoku.rehearsal.smtp_server import PortTaken
 from todoku.rehearsal.smtp_session import Listen, Reply
 

@@ -17,8 +17,8 @@ from todoku.rehearsal import lookups
 from todoku.rehearsal.judge import Dkim, Dmarc, Iprev, Spf, judge, organizational_domain
 from todoku.rehearsal.lookups import Exchange, LookupFailed, NoExchange, exchanges, from_dnspython
 from todoku.rehearsal.outside import Letter, compose
-from todoku.rehearsal.relay_message import Message, parse
-from todoku.rehearsal.relay_signing import Signer, body_digest
+from todoku.rehearsal.relay.message import Message, parse
+from todoku.rehearsal.relay.signing import Signer, body_digest
 
 BOB = "bob@outside.example"
 

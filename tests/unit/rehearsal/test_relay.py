@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import LETTER, PASSWORD, Around, plain, until
 
-from todoku.rehearsal.relay_state import Limits
+from todoku.rehearsal.relay.state import Limits
 from todoku.rehearsal.smtp_client import Client
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from todoku.rehearsal.internet_plan import CloudPlan, InternetPlan
 from todoku.rehearsal.lookups import LookupFailed, Resolver
-from todoku.rehearsal.relay_signing import Signer
-from todoku.rehearsal.relay_state import RelayState
+from todoku.rehearsal.relay.signing import Signer
+from todoku.rehearsal.relay.state import RelayState
 from todoku.rehearsal.smtp_session import Listen
 from todoku.settings.regions import REGIONS
 

@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from todoku.rehearsal.relay_state import RelayState, Suppression
+from todoku.rehearsal.relay.state import RelayState, Suppression
 
 from .api import Call, Route, answer, paged, select
 from .email_control import EmailControl, sender_variables

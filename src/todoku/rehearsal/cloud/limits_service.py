@@ -6,7 +6,7 @@ published with Email Delivery; here it is "inspect limits in tenancy".
 
 from __future__ import annotations
 
-from todoku.rehearsal.relay_state import RelayState
+from todoku.rehearsal.relay.state import RelayState
 
 from .api import Call, Route, paged
 from .errors import invalid

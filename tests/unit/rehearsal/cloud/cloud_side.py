@@ -29,7 +29,7 @@ from todoku.rehearsal.cloud import (
     write_client_config,
 )
 from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.relay import Relay
+from todoku.rehearsal.relay.relay import Relay
 from todoku.rehearsal.smtp_client import Courier
 from todoku.rehearsal.smtp_session import Listen
 from todoku.rehearsal.switchboard import Switchboard

@@ -16,9 +16,9 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from todoku.rehearsal.relay_message import Handling, Message, from_addresses
-from todoku.rehearsal.relay_record import Relayed, Seen
-from todoku.rehearsal.relay_state import RelayState
+from todoku.rehearsal.relay.message import Handling, Message, from_addresses
+from todoku.rehearsal.relay.record import Relayed, Seen
+from todoku.rehearsal.relay.state import RelayState
 from todoku.rehearsal.smtp_client import Courier, Outcome
 
 log = logging.getLogger(__name__)

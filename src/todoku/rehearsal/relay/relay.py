@@ -11,12 +11,12 @@ import ssl
 from collections.abc import Sequence
 
 from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.relay_delivery import BACKOFF, Outbox
-from todoku.rehearsal.relay_message import Handling
-from todoku.rehearsal.relay_record import Faults, Seen
-from todoku.rehearsal.relay_session import BOUNDS, RelaySession
-from todoku.rehearsal.relay_signing import Signer
-from todoku.rehearsal.relay_state import RelayState
+from todoku.rehearsal.relay.delivery import BACKOFF, Outbox
+from todoku.rehearsal.relay.message import Handling
+from todoku.rehearsal.relay.record import Faults, Seen
+from todoku.rehearsal.relay.session import BOUNDS, RelaySession
+from todoku.rehearsal.relay.signing import Signer
+from todoku.rehearsal.relay.state import RelayState
 from todoku.rehearsal.smtp_client import Courier
 from todoku.rehearsal.smtp_server import Server
 from todoku.rehearsal.smtp_session import Bounds, Listen

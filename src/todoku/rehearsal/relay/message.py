@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from email.errors import InvalidHeaderDefect
 from email.utils import formatdate
 
-from todoku.rehearsal.relay_signing import Field, Signer, body_digest
+from todoku.rehearsal.relay.signing import Field, Signer, body_digest
 
 HEADERS_LIMIT = 256_000  # "256 KB" (troubleshooting page); the smaller of its two readings
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")

@@ -1,0 +1,1 @@
+"""Oracle's relay, simulated: Email Delivery as seen from SMTP, what it signs, refuses and delivers."""
