@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from todoku.rehearsal.dialogue import Dialogue
+from todoku.rehearsal.smtp.dialogue import Dialogue
 
 pytest_plugins = ["parts"]
 

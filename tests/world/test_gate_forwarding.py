@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import World, wait
 
-from todoku.rehearsal.dialogue import Reply
+from todoku.rehearsal.smtp.dialogue import Reply
 
 
 @pytest.fixture

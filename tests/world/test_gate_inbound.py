@@ -9,10 +9,10 @@ from pathlib import Path
 
 from conftest import World
 
-from todoku.rehearsal.dialogue import Reply
 from todoku.rehearsal.internet_plan import STATE
 from todoku.rehearsal.outside import Letter, compose
 from todoku.rehearsal.plan_file import read
+from todoku.rehearsal.smtp.dialogue import Reply
 
 PLAN = STATE / "internet.json"
 

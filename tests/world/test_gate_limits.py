@@ -14,7 +14,7 @@ import pytest
 from conftest import Account, World, wait
 from test_gate_service import PROGRAM, stopped, supervisorctl, wait_until_served
 
-from todoku.rehearsal.dialogue import Reply
+from todoku.rehearsal.smtp.dialogue import Reply
 
 PASSWORD = "a password of a dozen words"
 SHORT = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Account, World
 
-from todoku.rehearsal.dialogue import Reply
+from todoku.rehearsal.smtp.dialogue import Reply
 
 APPROVED = Path("/var/lib/todoku/gate/approved")
 

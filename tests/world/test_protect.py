@@ -23,7 +23,7 @@ import pytest
 import pyzipper
 from conftest import CONFIG, Arrived, World, wait
 
-from todoku.rehearsal.dialogue import Reply
+from todoku.rehearsal.smtp.dialogue import Reply
 
 POLICY = """
 [protect]

@@ -8,7 +8,7 @@ import base64
 import pytest
 from conftest import World
 
-from todoku.rehearsal.dialogue import Dialogue
+from todoku.rehearsal.smtp.dialogue import Dialogue
 
 
 def test_587_wants_tls_before_anything_else(world: World) -> None:

@@ -29,9 +29,9 @@ from todoku.rehearsal.plan_file import PlanUnreadable, dump, load, read
 from todoku.rehearsal.receiver import Provider
 from todoku.rehearsal.relay.delivery import BACKOFF
 from todoku.rehearsal.relay.relay import Relay
-from todoku.rehearsal.smtp_client import Courier
-from todoku.rehearsal.smtp_server import PortTaken
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.client import Courier
+from todoku.rehearsal.smtp.server import PortTaken
+from todoku.rehearsal.smtp.session import Listen
 from todoku.rehearsal.switchboard import Switchboard
 
 __all__ = ["Bindings", "Internet", "dump", "load", "main"]

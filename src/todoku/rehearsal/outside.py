@@ -24,7 +24,7 @@ from todoku.rehearsal.lookups import Resolver, system_resolver
 from todoku.rehearsal.plan_file import PlanUnreadable, read
 from todoku.rehearsal.relay.message import Message, parse
 from todoku.rehearsal.relay.signing import Signer, body_digest
-from todoku.rehearsal.smtp_client import Courier, Outcome
+from todoku.rehearsal.smtp.client import Courier, Outcome
 
 SIGNED = ("From", "To", "Cc", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "From")
 SUBJECT = "Hello from outside"

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from todoku.rehearsal.judge import judge
 from todoku.rehearsal.lookups import Resolver
-from todoku.rehearsal.smtp_server import Server
-from todoku.rehearsal.smtp_session import Bounds, Listen, Reply, Session
+from todoku.rehearsal.smtp.server import Server
+from todoku.rehearsal.smtp.session import Bounds, Listen, Reply, Session
 
 SIZE = 25 * 1024 * 1024
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from todoku.rehearsal import internet_plan, network
-from todoku.rehearsal.dialogue import Dialogue, Reply
 from todoku.rehearsal.internet_plan import STATE
+from todoku.rehearsal.smtp.dialogue import Dialogue, Reply
 from todoku.rehearsal.verdict import Expectation, Judgement, Outcome, passes
 from todoku.rehearsal.world import Account, World
 

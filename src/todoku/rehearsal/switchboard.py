@@ -19,8 +19,8 @@ from todoku.rehearsal.cloud import Cloud, switches
 from todoku.rehearsal.relay.record import STAGES, Injected
 from todoku.rehearsal.relay.relay import Relay
 from todoku.rehearsal.relay.state import Limits
-from todoku.rehearsal.smtp_server import PortTaken
-from todoku.rehearsal.smtp_session import Listen, Reply
+from todoku.rehearsal.smtp.server import PortTaken
+from todoku.rehearsal.smtp.session import Listen, Reply
 
 HEAD, BODY, SECONDS = 16_384, 1_000_000, 30.0
 _REASONS = {200: "OK", 400: "Bad Request", 405: "Method Not Allowed", 413: "Content Too Large"}

@@ -20,8 +20,8 @@ from todoku.rehearsal import pki
 from todoku.rehearsal.internet import Bindings, Internet
 from todoku.rehearsal.internet_plan import InternetPlan, RelayCredential, SeededDomain
 from todoku.rehearsal.lookups import LookupFailed
-from todoku.rehearsal.smtp_client import Answer, Client
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.client import Answer, Client
+from todoku.rehearsal.smtp.session import Listen
 
 OUTGOING, OUTSIDE, RECEIVER, RELAY = "127.0.0.25", "127.0.0.80", "127.0.1.25", "127.0.0.20"
 PASSWORD = "p4$s:word[#&!(<.}\"'\\`~"

@@ -18,7 +18,7 @@ from todoku.rehearsal import internet_plan as world
 from todoku.rehearsal.outside import Letter, Post
 from todoku.rehearsal.plan_file import PlanUnreadable, read
 from todoku.rehearsal.receiver import Inbox
-from todoku.rehearsal.smtp_client import Client
+from todoku.rehearsal.smtp.client import Client
 
 CAROL = "carol@mailbox.example"
 

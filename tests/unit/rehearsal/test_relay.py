@@ -15,7 +15,7 @@ import pytest
 from conftest import LETTER, PASSWORD, Around, plain, until
 
 from todoku.rehearsal.relay.state import Limits
-from todoku.rehearsal.smtp_client import Client
+from todoku.rehearsal.smtp.client import Client
 
 
 def said(answer):

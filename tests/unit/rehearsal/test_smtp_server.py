@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from todoku.rehearsal import pki
-from todoku.rehearsal.smtp_client import Client, stuffed
-from todoku.rehearsal.smtp_server import PortTaken, Server
-from todoku.rehearsal.smtp_session import Bounds, Listen, Reply, Session
+from todoku.rehearsal.smtp.client import Client, stuffed
+from todoku.rehearsal.smtp.server import PortTaken, Server
+from todoku.rehearsal.smtp.session import Bounds, Listen, Reply, Session
 
 
 class Keeping(Session):

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from conftest import LETTER, PASSWORD, Around, until
 
-from todoku.rehearsal.smtp_client import Client
+from todoku.rehearsal.smtp.client import Client
 
 
 async def ask(

@@ -16,7 +16,7 @@ from todoku.rehearsal.internet_plan import CloudPlan, InternetPlan
 from todoku.rehearsal.lookups import LookupFailed, Resolver
 from todoku.rehearsal.relay.signing import Signer
 from todoku.rehearsal.relay.state import RelayState
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.session import Listen
 from todoku.settings.regions import REGIONS
 
 from . import dns_service, email_control, identity, limits_service, logging_service, scim

@@ -17,8 +17,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from todoku.rehearsal.smtp_server import PortTaken
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.server import PortTaken
+from todoku.rehearsal.smtp.session import Listen
 
 HEAD, FIELDS, BODY = 32_768, 100, 1_000_000  # octets, fields, octets
 IDLE_SECONDS, CONNECTIONS = 60.0, 200

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from todoku.rehearsal.relay.message import Handling, Message, from_addresses
 from todoku.rehearsal.relay.record import Relayed, Seen
 from todoku.rehearsal.relay.state import RelayState
-from todoku.rehearsal.smtp_client import Courier, Outcome
+from todoku.rehearsal.smtp.client import Courier, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from todoku.rehearsal.smtp_session import Reply
+from todoku.rehearsal.smtp.session import Reply
 
 STAGES = ("connect", "auth", "mail", "rcpt", "data", "eom")
 KEPT = 5000  # entries of each list; older ones are forgotten so that a load test does not eat the memory

@@ -17,9 +17,9 @@ from todoku.rehearsal.relay.record import Faults, Seen
 from todoku.rehearsal.relay.session import BOUNDS, RelaySession
 from todoku.rehearsal.relay.signing import Signer
 from todoku.rehearsal.relay.state import RelayState
-from todoku.rehearsal.smtp_client import Courier
-from todoku.rehearsal.smtp_server import Server
-from todoku.rehearsal.smtp_session import Bounds, Listen
+from todoku.rehearsal.smtp.client import Courier
+from todoku.rehearsal.smtp.server import Server
+from todoku.rehearsal.smtp.session import Bounds, Listen
 
 CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256"

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from todoku.rehearsal.relay.message import Handling, Message, ParseError, from_addresses, parse
 from todoku.rehearsal.relay.record import Faults, Seen, Submitted
 from todoku.rehearsal.relay.state import MEGABYTES_2, RelayState
-from todoku.rehearsal.smtp_session import OK, Bounds, Challenge, Reply, Session
+from todoku.rehearsal.smtp.session import OK, Bounds, Challenge, Reply, Session
 
 BOUNDS = Bounds(line=4096, idle_seconds=60.0, mistakes=20, recipients=100)
 ADVERTISED_SIZE = MEGABYTES_2  # "always the deployment default", even where a larger message is allowed

@@ -30,8 +30,8 @@ from todoku.rehearsal.cloud import (
 )
 from todoku.rehearsal.internet_plan import InternetPlan
 from todoku.rehearsal.relay.relay import Relay
-from todoku.rehearsal.smtp_client import Courier
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.client import Courier
+from todoku.rehearsal.smtp.session import Listen
 from todoku.rehearsal.switchboard import Switchboard
 
 

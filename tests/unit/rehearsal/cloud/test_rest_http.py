@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from todoku.rehearsal import pki
 from todoku.rehearsal.cloud.http_server import BadRequest, HttpServer, Request, body_length, parse_head
 from todoku.rehearsal.cloud.policies import parse
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.session import Listen
 
 TOKEN = st.text("abcXYZ019-_.", min_size=1, max_size=12)
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40)

@@ -21,8 +21,8 @@ from todoku.rehearsal.cloud import CloudListens, certificate_names, write_client
 from todoku.rehearsal.internet import Bindings, Internet, dump, load
 from todoku.rehearsal.internet_plan import InternetPlan
 from todoku.rehearsal.lookups import Resolver
-from todoku.rehearsal.smtp_client import Client
-from todoku.rehearsal.smtp_session import Listen
+from todoku.rehearsal.smtp.client import Client
+from todoku.rehearsal.smtp.session import Listen
 
 DOMAIN = "hoge.example"
 

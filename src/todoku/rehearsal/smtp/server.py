@@ -16,7 +16,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 
-from todoku.rehearsal.smtp_session import OK, Bounds, Listen, Peer, Reply, Session
+from todoku.rehearsal.smtp.session import OK, Bounds, Listen, Peer, Reply, Session
 
 log = logging.getLogger(__name__)
 
