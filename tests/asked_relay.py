@@ -5,7 +5,7 @@ import socketserver
 import ssl
 
 from todoku.cloud.probe import Endpoint
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 from todoku.settings import RelayCredential
 
 LOGIN = RelayCredential("ocid1.user.oc1..a@ocid1.tenancy.oc1..b.x9.com", "p4$s:word[#&!(<.}\"'")

@@ -24,7 +24,7 @@ from postgresql_server import Server, start_postgresql
 from todoku.campaign import campaigns, lists, tokens
 from todoku.campaign.opened import Opened
 from todoku.campaign.template import Source
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 from todoku.store import campaign as store
 from todoku.store import campaign_schema as schema
 

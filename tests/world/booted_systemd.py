@@ -25,8 +25,8 @@ from conftest import OFFICE, Account, World, wait
 from cryptography import x509
 from database_elsewhere import NAME, ROLE, Elsewhere, elsewhere
 
-from todoku.rehearsal import authority
-from todoku.rehearsal.internet_plan import OFFICE_GATEWAY, SERVER6
+from todoku.rehearsal.internet import authority
+from todoku.rehearsal.internet.plan import OFFICE_GATEWAY, SERVER6
 
 ROOT = Path(os.environ.get("BOOTED_ROOT", "/nonexistent"))
 LINK = "server"  # the network namespace that the machine boots in

@@ -22,7 +22,7 @@ import yaml
 from booted_systemd import LINK, Server, take_the_servers_place
 from conftest import Account, World, wait
 
-from todoku.rehearsal.internet_plan import OFFICE_GATEWAY
+from todoku.rehearsal.internet.plan import OFFICE_GATEWAY
 
 ROOT = Path(os.environ.get("IMAGE_ROOT", "/nonexistent"))
 COMPOSE = yaml.safe_load(Path("deploy/container/compose.yaml").read_text())["services"]["mail"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postgresql_server import Server
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 
 NAME = "db.hoge.example"
 ROLE = "writer"

@@ -21,8 +21,8 @@ from conftest import CONFIG, World
 from cryptography import x509
 
 from todoku.host.served import certificate_at
-from todoku.rehearsal import authority
-from todoku.rehearsal.internet_plan import AUTHORITY
+from todoku.rehearsal.internet import authority
+from todoku.rehearsal.internet.plan import AUTHORITY
 
 STATE = Path("/run/todoku-rehearsal")
 MANAGED = Path("/etc/todoku/tls/certificate.pem")

@@ -21,7 +21,7 @@ from clouds import Tenancy
 from conftest import World, wait
 
 from todoku.host.services import DOVECOT, POSTFIX
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 
 MAIN_CF = Path("/etc/postfix/main.cf")
 SELF_SIGNED = {

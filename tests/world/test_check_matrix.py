@@ -22,8 +22,8 @@ from todoku.check.means import Dns, Means
 from todoku.dns import text
 from todoku.dns.lookups import Lookups
 from todoku.dns.rfc2136 import Key
-from todoku.rehearsal import nameserver
-from todoku.rehearsal.zones import NAME_SERVER
+from todoku.rehearsal.internet import nameserver
+from todoku.rehearsal.internet.zones import NAME_SERVER
 
 IN_ORDER = "in order"
 DOMAINS = {name: f"m{number:03}.example" for number, name in enumerate((IN_ORDER, *MUTATIONS))}

@@ -13,8 +13,8 @@ import pytest
 from clouds import Tenancy, fully_aligned, plan, require_nothing_to_do, settle, waits
 from conftest import CONFIG, World, wait
 
-from todoku.rehearsal.nameserver import FOLDER, replace_zone
-from todoku.rehearsal.zones import render
+from todoku.rehearsal.internet.nameserver import FOLDER, replace_zone
+from todoku.rehearsal.internet.zones import render
 
 
 @pytest.fixture

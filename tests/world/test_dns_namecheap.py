@@ -18,7 +18,7 @@ from todoku.dns.lexicon_account import Account
 from todoku.dns.lexicon_publisher import LexiconPublisher
 from todoku.dns.lookups import Lookups
 from todoku.dns.publisher import ChangedMeanwhile, PublisherFailed, Replacement
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 from todoku.settings.outside import Dns
 
 KEY = "0123456789abcdef0123456789abcdef"

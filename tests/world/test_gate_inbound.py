@@ -9,9 +9,9 @@ from pathlib import Path
 
 from conftest import World
 
-from todoku.rehearsal.internet_plan import STATE
+from todoku.rehearsal.internet.plan import STATE
+from todoku.rehearsal.internet.plan_file import read
 from todoku.rehearsal.outside import Letter, compose
-from todoku.rehearsal.plan_file import read
 from todoku.rehearsal.smtp.dialogue import Reply
 
 PLAN = STATE / "internet.json"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import World, wait
 
-from todoku.rehearsal.internet_plan import STATE
+from todoku.rehearsal.internet.plan import STATE
+from todoku.rehearsal.internet.plan_file import read
 from todoku.rehearsal.outside import Letter, compose
-from todoku.rehearsal.plan_file import read
 from todoku.rehearsal.smtp.dialogue import Dialogue
 
 PID_FILE = Path("/var/lib/todoku/gate/pid")

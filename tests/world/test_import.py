@@ -17,7 +17,7 @@ import documented
 import pytest
 from conftest import World, wait
 
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 
 OLD = Path("/run/old-server")
 PORT = 1993

@@ -26,8 +26,8 @@ import idna
 import spf
 from authheaders import dmarc_lookup
 
-from todoku.rehearsal import lookups
-from todoku.rehearsal.lookups import LookupFailed, Resolver
+from todoku.rehearsal.internet import lookups
+from todoku.rehearsal.internet.lookups import LookupFailed, Resolver
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.lookups import Resolver, system_resolver
-from todoku.rehearsal.plan_file import PlanUnreadable, read
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.lookups import Resolver, system_resolver
+from todoku.rehearsal.internet.plan import InternetPlan
+from todoku.rehearsal.internet.plan_file import PlanUnreadable, read
 from todoku.rehearsal.relay.message import Message, parse
 from todoku.rehearsal.relay.signing import Signer, body_digest
 from todoku.rehearsal.smtp.client import Courier, Outcome

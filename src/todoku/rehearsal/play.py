@@ -9,7 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
-from todoku.rehearsal import machine, scenario, verdict, zones
+from todoku.rehearsal import machine, scenario, verdict
+from todoku.rehearsal.internet import zones
 from todoku.rehearsal.world import World, WorldFailed
 
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from todoku.rehearsal.internet.lookups import Resolver
 from todoku.rehearsal.judge import judge
-from todoku.rehearsal.lookups import Resolver
 from todoku.rehearsal.smtp.server import Server
 from todoku.rehearsal.smtp.session import Bounds, Listen, Reply, Session
 

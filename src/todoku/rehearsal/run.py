@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from todoku.host import packages
-from todoku.rehearsal import authority, enter, layer, machine, nameserver, prepare, progress
+from todoku.rehearsal import enter, layer, machine, prepare, progress
+from todoku.rehearsal.internet import authority, nameserver
 from todoku.settings import Settings, parse
 
 # What the world itself is made of, besides what the production apply asks for.

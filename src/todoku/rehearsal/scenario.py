@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from todoku.rehearsal import internet_plan, network
-from todoku.rehearsal.internet_plan import STATE
+from todoku.rehearsal.internet import network
+from todoku.rehearsal.internet import plan as internet_plan
+from todoku.rehearsal.internet.plan import STATE
 from todoku.rehearsal.smtp.dialogue import Dialogue, Reply
 from todoku.rehearsal.verdict import Expectation, Judgement, Outcome, passes
 from todoku.rehearsal.world import Account, World

@@ -19,20 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from todoku.cloud import permissions
-from todoku.rehearsal import (
-    authority,
-    internet,
-    internet_plan,
-    nameserver,
-    network,
-    pki,
-    progress,
-    service_manager,
-    zones,
-)
+from todoku.rehearsal import progress, servers, service_manager
 from todoku.rehearsal.cloud import certificate_names
 from todoku.rehearsal.cloud.client import ClientConfig, new_tenancy, write_client_config
-from todoku.rehearsal.internet_plan import STATE, CloudPlan, InternetPlan, RelayCredential, SeededDomain
+from todoku.rehearsal.internet import authority, nameserver, network, pki, zones
+from todoku.rehearsal.internet import plan as internet_plan
+from todoku.rehearsal.internet.plan import STATE, CloudPlan, InternetPlan, RelayCredential, SeededDomain
 from todoku.settings import Settings, parse
 from todoku.settings.outside import Cloud as CloudSettings
 from todoku.settings.regions import REGIONS
@@ -289,7 +281,7 @@ def _api_key(settings: Settings, plan: InternetPlan) -> ClientConfig:
 def _start_everything(
     plan: InternetPlan, environment: dict[str, str], *, is_asked_for_certificates: bool
 ) -> None:
-    _write_secret(STATE / "internet.json", internet.dump(plan))
+    _write_secret(STATE / "internet.json", servers.dump(plan))
     nameserver.write(plan, STATE / "dns")
     for number, command in enumerate(nameserver.commands(STATE / "dns")):
         _start(command, f"dns-{number}", environment)
@@ -297,7 +289,7 @@ def _start_everything(
         [
             sys.executable,
             "-m",
-            "todoku.rehearsal.internet",
+            "todoku.rehearsal.servers",
             "--plan",
             str(STATE / "internet.json"),
             "--state",

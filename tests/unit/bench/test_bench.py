@@ -17,7 +17,7 @@ from bench import gate, host, load, processes
 from bench.load import Load, Refused
 from bench.sink import Taken
 
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 BURN = "import time\nuntil = time.process_time() + {seconds}\nwhile time.process_time() < until: pass\n"

@@ -19,7 +19,7 @@ from todoku.check import inbound_tls
 from todoku.check.finding import Finding, Verdict
 from todoku.check.inbound_tls import Unusable
 from todoku.check.means import Dns, Means
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 
 NAME = f"mta-sts.{DOMAIN}"
 GOOD = f"version: STSv1\r\nmode: enforce\r\nmx: {HOST}\r\nmax_age: 604800\r\n"

@@ -19,9 +19,9 @@ from todoku.cloud.sdk_api import access_of, open_api
 from todoku.plan.apply import apply
 from todoku.plan.outputs import Outputs, Reference
 from todoku.plan.resource import Item
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal import pki
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.plan import InternetPlan
 from todoku.settings import RelayCredential
 
 

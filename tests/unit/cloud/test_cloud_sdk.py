@@ -21,7 +21,7 @@ from todoku.cloud.errors import CloudError, Trouble
 from todoku.cloud.probe import Relay
 from todoku.cloud.retry import Patience
 from todoku.plan.plan import make
-from todoku.rehearsal import pki
+from todoku.rehearsal.internet import pki
 from todoku.settings import RelayCredential
 
 pytest.importorskip("oci")

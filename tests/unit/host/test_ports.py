@@ -64,4 +64,4 @@ def test_nobody_writes_such_a_number_elsewhere() -> None:
         if numbers.search(line.partition("#")[0]) and '"""' not in line
     }
     # The rehearsal's switchboard has an address of its own, in a network of its own.
-    assert not {each for each in found if not each.startswith("rehearsal/internet_plan.py")}, found
+    assert not {each for each in found if not each.startswith("rehearsal/internet/plan.py")}, found

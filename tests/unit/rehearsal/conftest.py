@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal import pki
-from todoku.rehearsal.internet import Bindings, Internet
-from todoku.rehearsal.internet_plan import InternetPlan, RelayCredential, SeededDomain
-from todoku.rehearsal.lookups import LookupFailed
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.lookups import LookupFailed
+from todoku.rehearsal.internet.plan import InternetPlan, RelayCredential, SeededDomain
+from todoku.rehearsal.servers import Bindings, Internet
 from todoku.rehearsal.smtp.client import Answer, Client
 from todoku.rehearsal.smtp.session import Listen
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import LETTER, OUTGOING, OUTSIDE, RECEIVER, Around, until
 
-from todoku.rehearsal import internet, outside
-from todoku.rehearsal import internet_plan as world
+from todoku.rehearsal import outside, servers
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.plan_file import PlanUnreadable, read
 from todoku.rehearsal.outside import Letter, Post
-from todoku.rehearsal.plan_file import PlanUnreadable, read
 from todoku.rehearsal.receiver import Inbox
 from todoku.rehearsal.smtp.client import Client
 
@@ -166,16 +166,16 @@ def test_who_looks_while_a_message_is_written_sees_whole_files_only(tmp_path, mo
 
 
 def test_a_plan_survives_its_file(plan, tmp_path):
-    assert internet.load(internet.dump(plan)) == plan
+    assert servers.load(servers.dump(plan)) == plan
     path = tmp_path / "internet.json"
-    path.write_text(internet.dump(plan))
+    path.write_text(servers.dump(plan))
     path.chmod(0o644)
     with pytest.raises(PlanUnreadable, match="chmod 600"):
         read(path)
     path.chmod(0o600)
     assert read(path) == plan
     with pytest.raises(PlanUnreadable) as problem:
-        internet.load(internet.dump(plan).replace('"region"', '"religion"'))
+        servers.load(servers.dump(plan).replace('"region"', '"religion"'))
     assert "region: Field required" in str(problem.value)
     assert "PRIVATE KEY" not in str(problem.value)
 
@@ -203,9 +203,9 @@ def can_unshare() -> bool:
 def started(plan, folder_with_pki: Path, tmp_path: Path):
     (tmp_path / "pki").symlink_to(folder_with_pki / "pki")
     path = tmp_path / "plan.json"
-    path.write_text(internet.dump(plan))
+    path.write_text(servers.dump(plan))
     path.chmod(0o600)
-    return ["-m", "todoku.rehearsal.internet", "--plan", str(path), "--state", str(tmp_path)]
+    return ["-m", "todoku.rehearsal.servers", "--plan", str(path), "--state", str(tmp_path)]
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs root and network namespaces")

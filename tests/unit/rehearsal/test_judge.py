@@ -13,9 +13,9 @@ from conftest import OUTSIDE, FakeDns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from todoku.rehearsal import lookups
+from todoku.rehearsal.internet import lookups
+from todoku.rehearsal.internet.lookups import Exchange, LookupFailed, NoExchange, exchanges, from_dnspython
 from todoku.rehearsal.judge import Dkim, Dmarc, Iprev, Spf, judge, organizational_domain
-from todoku.rehearsal.lookups import Exchange, LookupFailed, NoExchange, exchanges, from_dnspython
 from todoku.rehearsal.outside import Letter, compose
 from todoku.rehearsal.relay.message import Message, parse
 from todoku.rehearsal.relay.signing import Signer, body_digest
@@ -161,7 +161,7 @@ def test_our_signatures_hold_for_any_body(keys_of_module, body):
 
 @pytest.fixture(scope="module")
 def keys_of_module(keys):
-    from todoku.rehearsal import pki
+    from todoku.rehearsal.internet import pki
 
     dns = FakeDns()
     dns.add("s._domainkey.hoge.example", "TXT", pki.dkim_txt(keys["customer"]))

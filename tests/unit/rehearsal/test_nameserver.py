@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_zones import PLAN
 
-from todoku.rehearsal import nameserver
-from todoku.rehearsal.zones import zones
+from todoku.rehearsal.internet import nameserver
+from todoku.rehearsal.internet.zones import zones
 
 
 def test_every_zone_is_configured_with_the_file_that_holds_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import dkim
 import pytest
 
-from todoku.rehearsal.pki import Authority, dkim_txt, generate_dkim_key
+from todoku.rehearsal.internet.pki import Authority, dkim_txt, generate_dkim_key
 
 RELAY = "smtp.email.ap-tokyo-1.oci.oraclecloud.com"
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from todoku.rehearsal import pki
+from todoku.rehearsal.internet import pki
 from todoku.rehearsal.smtp.client import Client, stuffed
 from todoku.rehearsal.smtp.server import PortTaken, Server
 from todoku.rehearsal.smtp.session import Bounds, Listen, Reply, Session

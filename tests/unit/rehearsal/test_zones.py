@@ -14,10 +14,10 @@ import dns.zone
 import pytest
 import spf
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal.internet_plan import InternetPlan, RelayCredential, SeededDomain
-from todoku.rehearsal.pki import generate_dkim_key
-from todoku.rehearsal.zones import NAME_SERVER, NameTakenError, Record, records, render, zones
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.pki import generate_dkim_key
+from todoku.rehearsal.internet.plan import InternetPlan, RelayCredential, SeededDomain
+from todoku.rehearsal.internet.zones import NAME_SERVER, NameTakenError, Record, records, render, zones
 
 KEY = generate_dkim_key()
 Judge = Callable[[InternetPlan, object, str, str], str]
@@ -327,7 +327,8 @@ def test_any_text_survives_a_txt_record_in_strings_of_at_most_255_bytes(text: st
 
 
 def test_a_rehearsal_of_acme_asks_the_worlds_own_authority() -> None:
-    from todoku.rehearsal import authority, run
+    from todoku.rehearsal import run
+    from todoku.rehearsal.internet import authority
     from todoku.settings import parse
 
     text = """

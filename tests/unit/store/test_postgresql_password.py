@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from postgresql_server import Server, start_postgresql
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 from todoku.store import StoreError, campaign, ledger
 from todoku.store.place import Place
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from postgresql_server import Server, start_postgresql
-from todoku.rehearsal.pki import Authority
+from todoku.rehearsal.internet.pki import Authority
 from todoku.store import StoreError, campaign, ledger
 
 NAME = socket.gethostname()  # reached without leaving the machine, but no name of the loopback

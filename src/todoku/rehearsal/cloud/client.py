@@ -9,8 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from todoku.rehearsal import pki
-from todoku.rehearsal.internet_plan import CloudPlan
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet.plan import CloudPlan
 
 from .entries import ocid
 from .tenancy import fingerprint

@@ -12,8 +12,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
-from todoku.rehearsal.internet_plan import CloudPlan, InternetPlan
-from todoku.rehearsal.lookups import LookupFailed, Resolver
+from todoku.rehearsal.internet.lookups import LookupFailed, Resolver
+from todoku.rehearsal.internet.plan import CloudPlan, InternetPlan
 from todoku.rehearsal.relay.signing import Signer
 from todoku.rehearsal.relay.state import RelayState
 from todoku.rehearsal.smtp.session import Listen

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet.plan import InternetPlan
 
 from .api import Call, Route, answer, paged, select
 from .email_state import Dkim, EmailDomain, EmailState, Published, Sender, WorkRequest

@@ -11,8 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from todoku.rehearsal import pki
-from todoku.rehearsal.zones import DELIVERY_ZONE
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet.zones import DELIVERY_ZONE
 
 from .api import Call, Route, answer, paged, select
 from .email_control import FILTERS, SORT, EmailControl, u_label

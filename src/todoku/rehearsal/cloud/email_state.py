@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from todoku.rehearsal.zones import DELIVERY_ZONE
+from todoku.rehearsal.internet.zones import DELIVERY_ZONE
 
 from .clock import Clock
 from .entries import Entry, Shelf, Timing

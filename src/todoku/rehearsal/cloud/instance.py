@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
-from todoku.rehearsal.internet_plan import CloudPlan
+from todoku.rehearsal.internet.plan import CloudPlan
 from todoku.settings.regions import REGIONS
 
 from .api import Principal, read_body

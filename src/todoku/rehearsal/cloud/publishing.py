@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal import zones
-from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.zones import DELIVERY_ZONE, Record
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet import zones
+from todoku.rehearsal.internet.plan import InternetPlan
+from todoku.rehearsal.internet.zones import DELIVERY_ZONE, Record
 
 from .dns_zones import NAME_SERVER_ZONE, NAME_SERVERS, Zone
 from .email_state import Dkim

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from todoku.rehearsal.internet_plan import INSTANCES, CloudPlan
+from todoku.rehearsal.internet.plan import INSTANCES, CloudPlan
 
 from .api import Principal
 from .clock import Clock

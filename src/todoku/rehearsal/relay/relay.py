@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet.plan import InternetPlan
 from todoku.rehearsal.relay.delivery import BACKOFF, Outbox
 from todoku.rehearsal.relay.message import Handling
 from todoku.rehearsal.relay.record import Faults, Seen

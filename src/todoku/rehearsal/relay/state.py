@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet.plan import InternetPlan
 from todoku.rehearsal.relay.signing import Signer
 
 # "2 MB" on the overview page; which of 2,000,000 and 2,097,152 is not published: the smaller one is harsher.

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from todoku.rehearsal import lookups
-from todoku.rehearsal.lookups import Exchange, LookupFailed, NoExchange, Resolver
+from todoku.rehearsal.internet import lookups
+from todoku.rehearsal.internet.lookups import Exchange, LookupFailed, NoExchange, Resolver
 
 LINE = 4096
 LINES = 100  # of one reply

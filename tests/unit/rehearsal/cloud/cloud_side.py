@@ -19,7 +19,6 @@ import dns.rdatatype
 import dns.zone
 import pytest
 
-from todoku.rehearsal import pki
 from todoku.rehearsal.cloud import (
     ClientConfig,
     Cloud,
@@ -28,7 +27,8 @@ from todoku.rehearsal.cloud import (
     new_tenancy,
     write_client_config,
 )
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet.plan import InternetPlan
 from todoku.rehearsal.relay.relay import Relay
 from todoku.rehearsal.smtp.client import Courier
 from todoku.rehearsal.smtp.session import Listen

@@ -209,7 +209,7 @@ def oci_age(entry: Any) -> float:
 
 
 def test_selectors_are_unique_generated_when_left_out_and_imported_keys_are_taken(side: Side):
-    from todoku.rehearsal import pki
+    from todoku.rehearsal.internet import pki
 
     domain = make_domain(side)
     generated = make_dkim(side, domain, None, publish=False)

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todoku.rehearsal import pki
 from todoku.rehearsal.cloud.http_server import BadRequest, HttpServer, Request, body_length, parse_head
 from todoku.rehearsal.cloud.policies import parse
+from todoku.rehearsal.internet import pki
 from todoku.rehearsal.smtp.session import Listen
 
 TOKEN = st.text("abcXYZ019-_.", min_size=1, max_size=12)

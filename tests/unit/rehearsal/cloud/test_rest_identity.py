@@ -11,8 +11,8 @@ import pytest
 from cloud_side import Side, empty, running, side_fixture, until  # noqa: F401
 from oci.identity import models
 
-from todoku.rehearsal import pki
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet.plan import InternetPlan
 
 
 def refused(call: Any, status: int, code: str, words: str = "") -> None:
@@ -304,7 +304,7 @@ def test_the_simulator_does_not_use_the_sdk_that_it_is_proven_with():
     import subprocess
     import sys
 
-    code = "import sys, todoku.rehearsal.internet; print('oci' in sys.modules)"
+    code = "import sys, todoku.rehearsal.servers; print('oci' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -113,7 +113,7 @@ def test_what_a_domain_refuses(domain: Any) -> None:
 
 
 def test_a_wrong_signature_is_refused(side: Side, domain: Any) -> None:
-    from todoku.rehearsal import pki
+    from todoku.rehearsal.internet import pki
 
     path = side.folder / "other.pem"
     path.write_text(pki.generate_dkim_key())

@@ -15,12 +15,12 @@ import pytest
 from cloud_side import ZoneFiles, empty
 from conftest import LETTER, OUTGOING, OUTSIDE, RECEIVER, RELAY, FakeDns, plain, until
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal import pki
 from todoku.rehearsal.cloud import CloudListens, certificate_names, write_client_config
-from todoku.rehearsal.internet import Bindings, Internet, dump, load
-from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.lookups import Resolver
+from todoku.rehearsal.internet import pki
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.lookups import Resolver
+from todoku.rehearsal.internet.plan import InternetPlan
+from todoku.rehearsal.servers import Bindings, Internet, dump, load
 from todoku.rehearsal.smtp.client import Client
 from todoku.rehearsal.smtp.session import Listen
 

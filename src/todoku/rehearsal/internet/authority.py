@@ -14,7 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from . import internet_plan as world
+from . import plan as world
 
 PACKAGES = ("pebble",)  # Debian and Ubuntu
 DIRECTORY = f"https://{world.AUTHORITY_HOST}/dir"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from todoku.rehearsal import internet_plan as plan
+from todoku.rehearsal.internet import plan
 
 OFFICE_COMMAND = ("ip", "netns", "exec", "office")
 

@@ -1,6 +1,6 @@
 """The rehearsal's internet in one process: relay, cloud, mail provider, outside sender, and switchboard.
 
-    python -m todoku.rehearsal.internet --plan PLAN.json --state DIR
+    python -m todoku.rehearsal.servers --plan PLAN.json --state DIR
 
 prints READY when all of them listen. DIR/pki has the certificates (NAME.pem, NAME.key for each host name,
 ca.pem); what arrives is in DIR/inbox and DIR/outside-inbox. Ends on SIGTERM or SIGINT.
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from todoku.rehearsal import internet_plan as world
-from todoku.rehearsal import nameserver
 from todoku.rehearsal.cloud import Cloud, CloudListens, certificate_names
 from todoku.rehearsal.cloud.publishing import Publish
-from todoku.rehearsal.internet_plan import InternetPlan
-from todoku.rehearsal.lookups import Resolver, system_resolver
-from todoku.rehearsal.plan_file import PlanUnreadable, dump, load, read
+from todoku.rehearsal.internet import nameserver
+from todoku.rehearsal.internet import plan as world
+from todoku.rehearsal.internet.lookups import Resolver, system_resolver
+from todoku.rehearsal.internet.plan import InternetPlan
+from todoku.rehearsal.internet.plan_file import PlanUnreadable, dump, load, read
 from todoku.rehearsal.receiver import Provider
 from todoku.rehearsal.relay.delivery import BACKOFF
 from todoku.rehearsal.relay.relay import Relay
@@ -137,7 +137,7 @@ async def _serve(plan: InternetPlan, folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m todoku.rehearsal.internet", description="The mail servers."
+        prog="python -m todoku.rehearsal.servers", description="The mail servers."
     )
     parser.add_argument("--plan", type=Path, required=True, help="the InternetPlan as JSON, mode 0600")
     parser.add_argument(

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from . import internet_plan as world
-from .internet_plan import InternetPlan, SeededDomain
+from . import plan as world
 from .pki import dkim_txt
+from .plan import InternetPlan, SeededDomain
 
-NAME_SERVER = "a.root-servers.net"  # the one name server of all zones, at internet_plan.DNS
+NAME_SERVER = "a.root-servers.net"  # the one name server of all zones, at plan.DNS
 DELIVERY_ZONE = "oracleemaildelivery.com"
 CLOUD_ZONE = "oraclecloud.com"
 _WORLDS_OWN = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from todoku.rehearsal.internet_plan import InternetPlan
+from todoku.rehearsal.internet.plan import InternetPlan
 
 _adapter = TypeAdapter(InternetPlan)
 

@@ -20,8 +20,8 @@ import dns.exception
 import dns.message
 import dns.rcode
 
-from . import internet_plan as world
-from .internet_plan import STATE, InternetPlan
+from . import plan as world
+from .plan import STATE, InternetPlan
 from .zones import zones
 
 PACKAGES = ("knot", "unbound")  # Debian and Ubuntu

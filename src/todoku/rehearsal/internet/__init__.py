@@ -1,0 +1,1 @@
+"""What the simulated internet is made of, before anybody serves mail in it: addresses, names, keys, certificates."""
