@@ -85,11 +85,14 @@ def test_a_separate_file_system_is_in_the_world_and_stays_as_it_was() -> None:
 
 
 def test_where_memory_is_short_the_world_is_written_to_disk_and_leaves_no_file() -> None:
-    from todoku.rehearsal import layer, machine
+    from todoku.rehearsal.machine import layer, machine
 
     if not machine.has_loop_devices():
         pytest.skip("no loop devices here, so the writable layer can only be in memory")
-    short = "from todoku.rehearsal import machine; machine.MEMORY_WANTED = 1 << 60; from todoku.cli.main import main"
+    short = (
+        "from todoku.rehearsal.machine import machine; machine.MEMORY_WANTED = 1 << 60; "
+        "from todoku.cli.main import main"
+    )
     files = set(layer.CACHE.glob("scratch-*"))
     done = subprocess.run(
         [

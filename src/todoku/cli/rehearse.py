@@ -62,7 +62,8 @@ def rehearse(
         config = (
             ctx.obj.config if given is not None and given.name in ("COMMANDLINE", "ENVIRONMENT") else None
         )
-    from todoku.rehearsal import machine, run
+    from todoku.rehearsal import run
+    from todoku.rehearsal.machine import machine
     from todoku.settings import SettingsError
 
     text, name = _settings(config)
@@ -100,7 +101,7 @@ def _settings(config: Path | None) -> tuple[str, str]:
 
 
 def _clean(*, as_json: bool) -> None:
-    from todoku.rehearsal import layer
+    from todoku.rehearsal.machine import layer
 
     require_root("todoku rehearse --clean")
     freed = layer.clean()

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-from todoku.rehearsal import machine, scenario, verdict
+from todoku.rehearsal import scenario, verdict
 from todoku.rehearsal.internet import zones
+from todoku.rehearsal.machine import machine
 from todoku.rehearsal.world import World, WorldFailed
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from todoku.host import packages
-from todoku.rehearsal import enter, layer, machine, prepare, progress
+from todoku.rehearsal import progress
 from todoku.rehearsal.internet import authority, nameserver
+from todoku.rehearsal.machine import enter, layer, machine, prepare
 from todoku.settings import Settings, parse
 
 # What the world itself is made of, besides what the production apply asks for.

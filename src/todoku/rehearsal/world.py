@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from todoku.cloud import permissions
-from todoku.rehearsal import progress, servers, service_manager
+from todoku.rehearsal import progress, servers
 from todoku.rehearsal.cloud import certificate_names
 from todoku.rehearsal.cloud.client import ClientConfig, new_tenancy, write_client_config
 from todoku.rehearsal.internet import authority, nameserver, network, pki, zones
 from todoku.rehearsal.internet import plan as internet_plan
 from todoku.rehearsal.internet.plan import STATE, CloudPlan, InternetPlan, RelayCredential, SeededDomain
+from todoku.rehearsal.machine import service_manager
 from todoku.settings import Settings, parse
 from todoku.settings.outside import Cloud as CloudSettings
 from todoku.settings.regions import REGIONS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.rehearsal import layer, machine
+from todoku.rehearsal.machine import layer, machine
 
 _LINE = "{number} 1 8:1 / {place} rw,relatime - {fstype} {source} rw\n"
 

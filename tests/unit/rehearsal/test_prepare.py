@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from todoku.rehearsal.prepare import without_places
+from todoku.rehearsal.machine.prepare import without_places
 
 
 def test_packages_are_not_told_of_folders_that_another_root_does_not_have() -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from todoku.rehearsal import syscalls
+from todoku.rehearsal.machine import syscalls
 
 _PATIENCE = 3  # seconds for the world to end by itself after Ctrl-C
 
@@ -62,7 +62,10 @@ def _guard(task: int, status: int, *, network: bool, keep: bool) -> NoReturn:
             syscalls.die_with_parent()
             for fd in (task, status):
                 os.set_inheritable(fd, True)
-            os.execv(sys.executable, [sys.executable, "-m", "todoku.rehearsal.init", str(task), str(status)])  # noqa: S606
+            os.execv(  # noqa: S606
+                sys.executable,
+                [sys.executable, "-m", "todoku.rehearsal.machine.init", str(task), str(status)],
+            )
         # Nobody may have to wait for a pipe or a terminal that only we still hold.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from todoku.rehearsal import progress, root, syscalls
+from todoku.rehearsal import progress
+from todoku.rehearsal.machine import root, syscalls
 
 # Of a foreign root; on this machine's own root the running environment is visible.
 VENV = Path("/opt/todoku/venv")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from todoku.rehearsal import machine, root
+from todoku.rehearsal.machine import machine, root
 
 CACHE = Path("/var/cache/todoku")
 _FORMAT = "2"  # raise when the way a layer is prepared changes

@@ -1,7 +1,7 @@
 """PID 1 of the world: builds the root, moves into it, starts the work, and collects every orphan, as the init
 of a real machine does (Postfix and Dovecot would otherwise see dead processes as living ones).
 
-Started by enter.py as `python -m todoku.rehearsal.init TASK_FD STATUS_FD`.
+Started by enter.py as `python -m todoku.rehearsal.machine.init TASK_FD STATUS_FD`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from todoku.rehearsal import machine, prepare, root, syscalls
+from todoku.rehearsal.machine import machine, prepare, root, syscalls
 
 
 def main(task_fd: int, status_fd: int) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from todoku.rehearsal import machine, syscalls
+from todoku.rehearsal.machine import machine, syscalls
 
 _WORK_PLACES = ("/mnt", "/srv", "/media", "/opt", "/var/tmp", "/var/mail")
 

@@ -1,0 +1,1 @@
+"""The copy of this machine that a rehearsal happens in: its root, its packages, entering it and leaving nothing."""
