@@ -222,7 +222,7 @@ def what_became_of_them_is_known(name: str, bounced: int, relayed: int) -> None:
 @contextmanager
 def the_relay_is_asked() -> Iterator[None]:
     """More often than every few minutes."""
-    watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"])
+    watch = subprocess.Popen(["python", "-I", "-m", "todoku.cli.services.relay_watch", "--every", "1"])
     try:
         yield
     finally:

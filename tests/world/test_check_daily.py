@@ -62,7 +62,7 @@ def test_a_broken_record_is_told_once_and_once_more_when_it_is_over(world: World
 
 @contextmanager
 def service(*options: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = ["python", "-I", "-m", "todoku.cli.daily_check", *options]
+    command = ["python", "-I", "-m", "todoku.cli.services.daily_check", *options]
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
             yield process
@@ -71,7 +71,7 @@ def service(*options: str) -> Iterator[subprocess.Popen[bytes]]:
                 process.terminate()
 
 
-@pytest.mark.slow  # a look each time; tests/unit/cli/test_daily_check.py shows when the next one is due
+@pytest.mark.slow  # a look each time; tests/unit/cli/services/test_daily_check.py shows when the next one is due
 def test_whoever_is_killed_misses_no_day_and_looks_no_more_often(world: World, reporting: None) -> None:
     look(world)
     before = REPORT.stat().st_mtime

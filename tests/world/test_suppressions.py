@@ -61,7 +61,7 @@ def test_added_by_hand_nothing_is_sent_there(world: World) -> None:
 def watching(world: World) -> Iterator[None]:
     """todoku-relay as it is, but it asks every second."""
     world.watch_relay(False)
-    command = ["python", "-I", "-m", "todoku.cli.relay_watch", "--every", "1"]
+    command = ["python", "-I", "-m", "todoku.cli.services.relay_watch", "--every", "1"]
     watch = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     yield
     watch.terminate()

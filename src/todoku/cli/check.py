@@ -101,7 +101,7 @@ def _topics(
     settings = context.settings()
     findings = runner.run(topics.steps(settings, _means(settings, as_json), names))
     if to_postmaster:
-        from todoku.cli import daily_check
+        from todoku.cli.services import daily_check
 
         try:
             daily_check.report(findings)

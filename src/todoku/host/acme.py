@@ -166,7 +166,7 @@ class AcmeCertificate(HostResource[AcmeSeen]):
             sys.executable,
             "-I",
             "-m",
-            "todoku.cli.acme_challenge",
+            "todoku.cli.services.acme_challenge",
             "--config",
             str(self.config),
             action,

@@ -29,7 +29,7 @@ TIMER = f"/etc/systemd/system/{CERTIFICATES.name}.timer"
 SECTION = f"/etc/supervisor/conf.d/{CERTIFICATES.name}.conf"
 _FOLDER = frozenset({"folder:/etc/todoku/tls"})
 _SERVED_AFTER = frozenset({"service:postfix", "service:dovecot"})
-_CODE = ("cli/certificate_watch.py",)
+_CODE = ("cli/services/certificate_watch.py",)
 
 _UNIT = """\
 # Written by Todoku. Changes made here are replaced.
@@ -198,7 +198,14 @@ def _by_timer(program: gate.Program) -> list[Resource[Host, Any]]:
 
 
 def _by_program(facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
-    command = [sys.executable, "-I", "-m", "todoku.cli.certificate_watch", "--config", str(program.config)]
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "todoku.cli.services.certificate_watch",
+        "--config",
+        str(program.config),
+    ]
     command += ["--pid-file", CERTIFICATES.pid_file]
     folder = Directory(
         path=STATE,

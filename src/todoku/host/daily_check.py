@@ -22,7 +22,7 @@ from todoku.plan.resource import Resource
 STATE = "/var/lib/todoku/check"
 
 _CODE = (
-    "cli/daily_check.py",
+    "cli/services/daily_check.py",
     "delivery/alarms.py",
 )  # of the process that waits; a look is a new one each time
 
@@ -79,7 +79,7 @@ def resources(facts: Facts, program: gate.Program) -> list[Resource[Host, Any]]:
 
 
 def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
-    command = [sys.executable, "-I", "-m", "todoku.cli.daily_check", "--config", str(program.config)]
+    command = [sys.executable, "-I", "-m", "todoku.cli.services.daily_check", "--config", str(program.config)]
     command += ["--pid-file", DAILY_CHECK.pid_file]
     folders = f"{STATE} {agent.ALARMS} {place.HERE.database.parent}"
 

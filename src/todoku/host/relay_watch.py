@@ -29,7 +29,12 @@ _CODE = (
         "cloud/sdk_logging.py",
         "cloud/sdk.py",
     ),
-    *("cli/relay_watch.py", "cli/relay_log.py", "cli/dkim_age.py", "delivery/alarms.py"),
+    *(
+        "cli/services/relay_watch.py",
+        "cli/services/relay_log.py",
+        "cli/services/dkim_age.py",
+        "delivery/alarms.py",
+    ),
 )
 
 _UNIT = """\
@@ -85,7 +90,7 @@ def resources(settings: Settings, facts: Facts, program: gate.Program) -> list[R
 
 
 def _starter(facts: Facts, program: gate.Program) -> RenderedFile | None:
-    command = [sys.executable, "-I", "-m", "todoku.cli.relay_watch", "--config", str(program.config)]
+    command = [sys.executable, "-I", "-m", "todoku.cli.services.relay_watch", "--config", str(program.config)]
     command += ["--pid-file", RELAY_WATCH.pid_file]
 
     def unit(line: str) -> str:

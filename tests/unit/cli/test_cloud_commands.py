@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 from cloud_fake import TEXT, Clock, FakeApi, FakeRelay, Keeper, cloud, settings
 
-from todoku.cli import cloud_parts, credential, desired, destroy, dkim, dkim_age, dkim_records
+from todoku.cli import cloud_parts, credential, desired, destroy, dkim, dkim_records
 from todoku.cli import plan as plan_commands
 from todoku.cli.context import Context
+from todoku.cli.services import dkim_age
 from todoku.cloud.desired import resources
 from todoku.cloud.values import Sender
 from todoku.delivery import alarms

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from test_record_resources import Shelf, names, shelf  # noqa: F401 - fixtures
 
-from todoku.cli import acme_challenge
+from todoku.cli.services import acme_challenge
 from todoku.dns import challenge
 from todoku.dns.challenge import ChallengeFailed
 from todoku.dns.client import Names

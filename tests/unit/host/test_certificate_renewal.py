@@ -76,9 +76,17 @@ def test_a_timer_that_does_not_run_is_started_and_will_be_after_a_reboot(tmp_pat
 def test_the_program_under_supervisord_goes_on_after_a_round_that_fails_and_stops_when_told(
     tmp_path: Path,
 ) -> None:
-    assert "todoku.cli.certificate_watch" in files("supervisord")["todoku-certificates.conf"]
+    assert "todoku.cli.services.certificate_watch" in files("supervisord")["todoku-certificates.conf"]
     pid, config = tmp_path / "pid", tmp_path / "missing.toml"
-    command = [sys.executable, "-m", "todoku.cli.certificate_watch", "--config", str(config), "--first", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "todoku.cli.services.certificate_watch",
+        "--config",
+        str(config),
+        "--first",
+        "0",
+    ]
     process = subprocess.Popen(
         [*command, "--every", "0.1", "--pid-file", str(pid)], stderr=subprocess.PIPE, text=True
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from todoku.check.finding import failed, passed, unknown, warned
-from todoku.cli import daily_check
-from todoku.cli.daily_check import alarms_of, due
+from todoku.cli.services import daily_check
+from todoku.cli.services.daily_check import alarms_of, due
 from todoku.delivery import alarms
 
 GONE = failed("dkim.record", "there is no record at x", "Publish it", "hoge.example")
@@ -82,7 +82,7 @@ def test_the_next_look_is_a_day_after_the_last_whatever_happened_in_between(
 
 def test_the_process_that_waits_ends_when_told_and_takes_little(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    command = [sys.executable, "-I", "-m", "todoku.cli.daily_check", "--pid-file", str(pid)]
+    command = [sys.executable, "-I", "-m", "todoku.cli.services.daily_check", "--pid-file", str(pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 20
         while not pid.exists() and time.monotonic() < end:

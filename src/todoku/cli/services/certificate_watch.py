@@ -1,4 +1,4 @@
-"""`python -m todoku.cli.certificate_watch`: renews certificates in time where there is no timer of systemd's.
+"""`python -m todoku.cli.services.certificate_watch`: renews certificates in time where there is no timer of systemd's.
 
 Each round is a process of its own (`todoku certificate renew`), so that this one stays small and nothing that goes
 wrong in a round ends it.

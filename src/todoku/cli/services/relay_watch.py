@@ -1,4 +1,5 @@
-"""`python -m todoku.cli.relay_watch`: what the relay says of its own accord, fetched from the cloud into a file.
+"""`python -m todoku.cli.services.relay_watch`: what the relay says of its own accord, fetched from the cloud into a
+file.
 
 The relay takes bounces and complaints for itself and puts the recipient on its suppression list; nothing is told to us.
 So the list is fetched once a minute, and what is new in the relay's own log (`relay_log`). This process is root's, like
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.cloud is None:
         print(f"{NAME}: the settings have no [cloud] table", file=sys.stderr)
         return 1
-    from todoku.cli import cloud_parts, dkim_age
+    from todoku.cli import cloud_parts
+    from todoku.cli.services import dkim_age
     from todoku.cloud.suppressions import Suppressions
 
     with suppress(OSError):
@@ -100,7 +102,7 @@ def _suppressions(list_: Suppressions, options: argparse.Namespace) -> Callable[
 
 
 def _log(settings: Settings, options: argparse.Namespace) -> Callable[[], None]:
-    from todoku.cli.relay_log import RelayLog
+    from todoku.cli.services.relay_log import RelayLog
     from todoku.cloud.log_search import LogSearch
 
     search = LogSearch.of(settings)

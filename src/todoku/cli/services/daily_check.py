@@ -1,5 +1,6 @@
-"""`python -m todoku.cli.daily_check`: once a day the judge looks at everything, and what it finds wrong is reported to
-the agent, which has the postmaster told when something begins to be wrong and when it is over (`delivery.alarms`).
+"""`python -m todoku.cli.services.daily_check`: once a day the judge looks at everything, and what it finds wrong is
+reported to the agent, which has the postmaster told when something begins to be wrong and when it is over
+(`delivery.alarms`).
 
 This process only waits: the look is a process of its own, `todoku check --report`, which ends. When it was last done is
 the time of the report itself, so that whoever is killed, whenever, neither misses a day nor looks all the time.

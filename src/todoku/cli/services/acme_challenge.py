@@ -1,5 +1,5 @@
-"""`python -m todoku.cli.acme_challenge`: certbot's hooks (its manual plugin), which publish and remove a challenge
-the way that the settings say. certbot tells the name and the value in its environment.
+"""`python -m todoku.cli.services.acme_challenge`: certbot's hooks (its manual plugin), which publish and remove a
+challenge the way that the settings say. certbot tells the name and the value in its environment.
 """
 
 from __future__ import annotations

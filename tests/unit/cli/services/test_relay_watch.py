@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from todoku.cli.relay_log import FIRST, LONGEST_BACK, OVERLAP, POSITION, RelayLog
+from todoku.cli.services.relay_log import FIRST, LONGEST_BACK, OVERLAP, POSITION, RelayLog
 
 NOW = 1_795_507_939.0
 
