@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli import cloud_parts, send_as
-from todoku.cli import people as shared
-from todoku.cli.context import USAGE, fail, print_json
-from todoku.cli.people import Json, directory, note, refuse, say
+from todoku.cli import send_as
+from todoku.cli.parts import cloud as cloud_parts
+from todoku.cli.parts import people as shared
+from todoku.cli.parts.context import USAGE, fail, print_json
+from todoku.cli.parts.people import Json, directory, note, refuse, say
 
 if TYPE_CHECKING:
     from todoku.directory import Account, Directory, Removed

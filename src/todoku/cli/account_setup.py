@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, print_json
-from todoku.cli.people import Json, directory, refuse, say
+from todoku.cli.parts.context import FAILED, print_json
+from todoku.cli.parts.people import Json, directory, refuse, say
 
 if TYPE_CHECKING:
     from todoku.settings import Settings

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli import people as shared
-from todoku.cli.context import print_json
-from todoku.cli.people import Json, directory, note, say
+from todoku.cli.parts import people as shared
+from todoku.cli.parts.context import print_json
+from todoku.cli.parts.people import Json, directory, note, say
 
 app = typer.Typer(
     rich_markup_mode=None,

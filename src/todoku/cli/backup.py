@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli import locks
-from todoku.cli.context import FAILED, USAGE, Context, print_json, require_root
-from todoku.cli.people import note, refuse, say
+from todoku.cli.parts import locks
+from todoku.cli.parts.context import FAILED, USAGE, Context, print_json, require_root
+from todoku.cli.parts.people import note, refuse, say
 
 if TYPE_CHECKING:
     from todoku.host.backup import Key

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.bulk_parts import Address, ListName, opened
-from todoku.cli.context import FAILED, print_json
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts.bulk import Address, ListName, opened
+from todoku.cli.parts.context import FAILED, print_json
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.campaign.importing import Report
@@ -153,7 +153,7 @@ def add_person(
 def show_person(ctx: typer.Context, address: Address, as_json: Json = False) -> None:
     """Print everything that is kept of a person: for them, when they ask."""
     from todoku.campaign import persons
-    from todoku.cli.ledger_parts import moment
+    from todoku.cli.parts.ledger import moment
 
     with opened(ctx, "showing a subscriber", as_json=as_json) as here:
         kept = persons.export(here, address)

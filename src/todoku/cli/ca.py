@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from todoku.cli.account_setup import write_file
-from todoku.cli.context import DONE, FAILED, Context, print_json
-from todoku.cli.people import refuse, say
+from todoku.cli.parts.context import DONE, FAILED, Context, print_json
+from todoku.cli.parts.people import refuse, say
 
 if TYPE_CHECKING:
     from todoku.host.own_authority import Authority

@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from todoku.cli import bulk_parts, campaign_look, campaign_preview
-from todoku.cli.bulk_parts import CampaignName, opened
-from todoku.cli.context import FAILED, USAGE, print_json
-from todoku.cli.people import Json, note, refuse, say
+from todoku.cli import campaign_look, campaign_preview
+from todoku.cli.parts import bulk as bulk_parts
+from todoku.cli.parts.bulk import CampaignName, opened
+from todoku.cli.parts.context import FAILED, USAGE, print_json
+from todoku.cli.parts.people import Json, note, refuse, say
 
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened
@@ -262,7 +263,7 @@ def progress(
 
 
 def _show_progress(found: Any, counts: dict[str, int], left: int, rate: float, ends: float | None) -> None:
-    from todoku.cli.ledger_parts import moment
+    from todoku.cli.parts.ledger import moment
 
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count and what != "total")
     pace = f"  {rate:.1f} a second" if rate else ""

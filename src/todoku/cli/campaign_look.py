@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli import campaign_sender
-from todoku.cli.bulk_parts import CampaignName, opened
-from todoku.cli.context import FAILED, print_json
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts import campaign_sender
+from todoku.cli.parts.bulk import CampaignName, opened
+from todoku.cli.parts.context import FAILED, print_json
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened

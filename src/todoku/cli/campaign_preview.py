@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli.bulk_parts import CampaignName, opened
-from todoku.cli.context import FAILED, USAGE, print_json
-from todoku.cli.people import Json, note, refuse, say
+from todoku.cli.parts.bulk import CampaignName, opened
+from todoku.cli.parts.context import FAILED, USAGE, print_json
+from todoku.cli.parts.people import Json, note, refuse, say
 
 _MINUTES = 15
 
@@ -77,7 +77,7 @@ def _write(path: Path, raw: bytes, *, as_json: bool) -> None:
 def _show(raw: bytes, minutes: float, *, no_open: bool, as_json: bool) -> None:
     import webbrowser
 
-    from todoku.cli import campaign_page
+    from todoku.cli.parts import campaign_page
 
     end = time.monotonic() + minutes * 60
     try:

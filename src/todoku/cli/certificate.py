@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
+from todoku.cli.parts.context import DONE, FAILED, Context, print_json, require_root
 
 if TYPE_CHECKING:
     from todoku.host.client import Host
@@ -30,7 +30,7 @@ def renew(
     as_json: Json = False,
 ) -> None:
     """Renew what is due, have it served, and look whether it is. A timer runs this twice a day."""
-    from todoku.cli import renewal
+    from todoku.cli.parts import renewal
 
     require_root("`todoku certificate renew`")
     context: Context = ctx.obj
@@ -86,7 +86,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
 def _lock(held: ExitStack, as_json: bool) -> None:
     """The lock of `todoku apply`, which changes the same things."""
-    from todoku.cli import cloud_parts
+    from todoku.cli.parts import cloud as cloud_parts
     from todoku.cli.plan import LOCK
     from todoku.plan.lock import LockedError, exclusive
 

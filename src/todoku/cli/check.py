@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from todoku.check.topic_names import TOPICS
-from todoku.cli.cloud_parts import refuse
-from todoku.cli.context import DONE, FAILED, USAGE, Context, print_json
+from todoku.cli.parts.cloud import refuse
+from todoku.cli.parts.context import DONE, FAILED, USAGE, Context, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def _topics(
 
 def _means(settings: Settings, as_json: bool) -> Means:
     from todoku.check.means import Dns, Means
-    from todoku.cli.desired import addresses, forwards
+    from todoku.cli.parts.desired import addresses, forwards
     from todoku.dns.lookups import Lookups, NotFound
     from todoku.host.client import Host
     from todoku.settings.credential import read

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, Context, fail, print_json, require_root
-from todoku.cli.people import Json
+from todoku.cli.parts.context import DONE, FAILED, Context, fail, print_json, require_root
+from todoku.cli.parts.people import Json
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -41,7 +41,7 @@ def check(ctx: typer.Context, as_json: Json = False) -> None:
     require_root("`todoku container check`")
     context: Context = ctx.obj
     settings = context.settings()
-    from todoku.cli import container_probe
+    from todoku.cli.parts import container_probe
 
     seen = container_probe.Probe(settings).send()
     if as_json:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli import cloud_parts
-from todoku.cli.context import DONE, FAILED, USAGE, Context, print_json, require_root
+from todoku.cli.parts import cloud as cloud_parts
+from todoku.cli.parts.context import DONE, FAILED, USAGE, Context, print_json, require_root
 
 if TYPE_CHECKING:
     from todoku.settings import Settings

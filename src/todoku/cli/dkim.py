@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli import cloud_parts
-from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
+from todoku.cli.parts import cloud as cloud_parts
+from todoku.cli.parts.context import DONE, FAILED, Context, print_json, require_root
 
 if TYPE_CHECKING:
     from todoku.cloud.dkim_rotation import KeyStatus, Rotation
@@ -68,7 +68,7 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Bring in a new key while mail flows. Can be stopped at any point and run again: it goes on from there."""
-    from todoku.cli import dkim_records
+    from todoku.cli.parts import dkim_records
     from todoku.cli.plan import LOCK
     from todoku.cloud import dkim_rotation
     from todoku.plan.lock import LockedError, exclusive

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json
+from todoku.cli.parts.context import DONE, FAILED, USAGE, Context, fail, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

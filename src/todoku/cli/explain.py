@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, USAGE, fail, print_json
+from todoku.cli.parts.context import DONE, FAILED, USAGE, fail, print_json
 
 
 def explain(

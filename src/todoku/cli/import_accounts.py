@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, Context, fail, print_json
-from todoku.cli.people import Json, directory, note, say
+from todoku.cli.parts.context import FAILED, USAGE, Context, fail, print_json
+from todoku.cli.parts.people import Json, directory, note, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, USAGE, fail, print_json
-from todoku.cli.people import Json, directory, note, refuse, say
+from todoku.cli.parts.context import DONE, FAILED, USAGE, fail, print_json
+from todoku.cli.parts.people import Json, directory, note, refuse, say
 
 if TYPE_CHECKING:
     from todoku.moving.book import Book

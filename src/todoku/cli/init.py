@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, Context, print_json, require_root
-from todoku.cli.people import note, refuse, say
+from todoku.cli.parts.context import FAILED, USAGE, Context, print_json, require_root
+from todoku.cli.parts.people import note, refuse, say
 
 if TYPE_CHECKING:
-    from todoku.cli.init_answers import Answers
+    from todoku.cli.parts.init_answers import Answers
     from todoku.host.client import Host
     from todoku.host.instance import Instance
     from todoku.host.outlook import Finding
@@ -37,7 +37,7 @@ def init(
 
     A file that is there is never overwritten. Tells what will hurt on this machine, and the next step.
     """
-    from todoku.cli import init_answers
+    from todoku.cli.parts import init_answers
     from todoku.host import facts, instance, outlook
     from todoku.host.client import Host
 
@@ -67,7 +67,7 @@ def init(
 
 
 def _from_file(file: Path) -> dict[str, Any]:
-    from todoku.cli.init_answers import AnswerError, read
+    from todoku.cli.parts.init_answers import AnswerError, read
 
     try:
         return read(file.read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 def _asked(here: Instance | None, host: Host, *, as_json: bool) -> dict[str, Any]:
     """The answers of whoever sits at the terminal. A wrong one is explained, and asked for again."""
-    from todoku.cli.init_answers import QUESTIONS, AnswerError, checked
+    from todoku.cli.parts.init_answers import QUESTIONS, AnswerError, checked
 
     if as_json or not sys.stdin.isatty():
         why = "--json cannot ask" if as_json else "there is no terminal to ask at"
@@ -113,7 +113,7 @@ def _proposal(key: str, given: dict[str, Any], here: Instance | None, host: Host
 def _with_addresses(known: Answers, host: Host, *, as_json: bool) -> Answers:
     from dataclasses import replace
 
-    from todoku.cli import init_answers
+    from todoku.cli.parts import init_answers
     from todoku.host import outlook
 
     found = outlook.public_addresses(host, known.hostname)
@@ -130,7 +130,7 @@ def _with_addresses(known: Answers, host: Host, *, as_json: bool) -> Answers:
 
 def _write(config: Path, known: Answers, *, as_json: bool) -> None:
     """The file, whole or not at all; checked before it is written."""
-    from todoku.cli import init_answers
+    from todoku.cli.parts import init_answers
     from todoku.settings import SettingsError, parse
     from todoku.settings.example import example
 

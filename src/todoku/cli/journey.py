@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from todoku.cli import ledger_parts
-from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
-from todoku.cli.ledger_parts import moment, span
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts import ledger as ledger_parts
+from todoku.cli.parts.context import DONE, FAILED, Context, print_json, require_root
+from todoku.cli.parts.ledger import moment, span
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.delivery.queue import Waiting

@@ -38,7 +38,7 @@ from todoku.cli import (
     suppression,
 )
 from todoku.cli import settings as settings_commands
-from todoku.cli.context import Context
+from todoku.cli.parts.context import Context
 
 app = typer.Typer(
     rich_markup_mode=None,

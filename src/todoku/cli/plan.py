@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, USAGE, Context, fail, print_json, require_root
+from todoku.cli.parts.context import DONE, FAILED, USAGE, Context, fail, print_json, require_root
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from todoku.cli.desired import Desired, Wishes
+    from todoku.cli.parts.desired import Desired, Wishes
     from todoku.plan.events import Outcome
     from todoku.plan.journal import Journal
     from todoku.plan.plan import Plan
@@ -60,7 +60,7 @@ def plan(
     json: _Json = False,
 ) -> None:
     """Show what would change, and why. Changes nothing."""
-    from todoku.cli.desired import Wishes, worlds
+    from todoku.cli.parts.desired import Wishes, worlds
     from todoku.plan import show
 
     context: Context = ctx.obj
@@ -89,7 +89,7 @@ def apply(
     json: _Json = False,
 ) -> None:
     """Show what would change, ask, and do it. Can be run again at any time."""
-    from todoku.cli.desired import Wishes, worlds
+    from todoku.cli.parts.desired import Wishes, worlds
     from todoku.plan import show
 
     require_root("`todoku apply`")
@@ -118,7 +118,7 @@ def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Desired, J
     """What the settings file wants, what earlier runs left to follow, and the plan."""
     from rich.console import Console
 
-    from todoku.cli.desired import Desired
+    from todoku.cli.parts.desired import Desired
     from todoku.plan.journal import Journal
     from todoku.plan.order import PlanError
     from todoku.plan.stages import make_stages
@@ -140,8 +140,8 @@ def _make_plan(context: Context, wishes: Wishes, json: bool) -> tuple[Desired, J
 def _apply(
     stages: Sequence[Stage], journal: Journal, planned: Plan, json: bool, patience: float = 0.0
 ) -> int:
-    from todoku.cli.by_hand import Entries, News
-    from todoku.cli.progress import reporting
+    from todoku.cli.parts.by_hand import Entries, News
+    from todoku.cli.parts.progress import reporting
     from todoku.plan import show
     from todoku.plan.stages import apply_stages
 

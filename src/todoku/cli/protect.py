@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from todoku.cli import protect_held
-from todoku.cli.context import DONE, USAGE, Context, fail, print_json, require_root
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts.context import DONE, USAGE, Context, fail, print_json, require_root
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.protect.agreed import Agreed

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, fail, print_json, require_root
+from todoku.cli.parts.context import FAILED, USAGE, fail, print_json, require_root
 
 # The built-in rehearsal begins with an empty tenancy and an empty zone.
 _FROM_NOTHING = """

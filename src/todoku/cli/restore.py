@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli import locks
-from todoku.cli.context import FAILED, USAGE, fail, print_json, require_root
-from todoku.cli.people import refuse, say
+from todoku.cli.parts import locks
+from todoku.cli.parts.context import FAILED, USAGE, fail, print_json, require_root
+from todoku.cli.parts.people import refuse, say
 
 if TYPE_CHECKING:
     from todoku.host.client import Host

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli import cloud_parts
-from todoku.cli import people as shared
-from todoku.cli.context import print_json
-from todoku.cli.people import Json, directory, note, say
+from todoku.cli.parts import cloud as cloud_parts
+from todoku.cli.parts import people as shared
+from todoku.cli.parts.context import print_json
+from todoku.cli.parts.people import Json, directory, note, say
 
 if TYPE_CHECKING:
     from todoku.directory import Account, Directory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.context import USAGE, Context, print_json
+from todoku.cli.parts.context import USAGE, Context, print_json
 
 if TYPE_CHECKING:
     from todoku.settings import Settings

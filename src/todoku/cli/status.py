@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from todoku.cli.context import DONE, FAILED, Context, print_json, require_root
-from todoku.cli.ledger_parts import span
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts.context import DONE, FAILED, Context, print_json, require_root
+from todoku.cli.parts.ledger import span
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.delivery.alarms import Alarm

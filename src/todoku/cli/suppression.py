@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, Context, fail, print_json
-from todoku.cli.people import Json, refuse, say
+from todoku.cli.parts.context import FAILED, USAGE, Context, fail, print_json
+from todoku.cli.parts.people import Json, refuse, say
 
 if TYPE_CHECKING:
     from todoku.cloud.suppressions import Suppressions

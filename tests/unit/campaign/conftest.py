@@ -17,7 +17,7 @@ from asked_relay import LOGIN, FakeSmtp
 from todoku.campaign import lists, tokens
 from todoku.campaign import opened as opened_module
 from todoku.campaign.opened import Opened
-from todoku.cli import cloud_parts
+from todoku.cli.parts import cloud as cloud_parts
 from todoku.cloud import probe
 from todoku.store import campaign as store
 from todoku.web.subscriptions import application

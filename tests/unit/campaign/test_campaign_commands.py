@@ -17,8 +17,9 @@ from asked_relay import LOGIN, FakeSmtp
 from todoku.campaign import campaigns
 from todoku.campaign.opened import Opened
 from todoku.campaign.template import Source
-from todoku.cli import campaign_sender, cloud_parts
 from todoku.cli.main import app
+from todoku.cli.parts import campaign_sender
+from todoku.cli.parts import cloud as cloud_parts
 from todoku.cloud import probe
 from todoku.settings import RelayCredential
 from todoku.store import campaign_schema as schema

@@ -25,7 +25,8 @@ from test_campaign_sending import people
 
 from todoku.campaign import lists
 from todoku.campaign.opened import Opened
-from todoku.cli import campaign_page, campaign_preview
+from todoku.cli import campaign_preview
+from todoku.cli.parts import campaign_page
 from todoku.store import campaign_schema as schema
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the commands are root's")

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
 
 from plan_resources import Daemon, Silent, TextFile, items
 
-from todoku.cli import desired
 from todoku.cli import plan as commands
+from todoku.cli.parts import desired
 from todoku.plan.resource import ByHand, Entry
 from todoku.settings.credential import CredentialError
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from todoku import store
 from todoku.cli import account, alias
-from todoku.cli.context import Context
+from todoku.cli.parts.context import Context
 from todoku.directory import Exporter, Owners, Place, place
 from todoku.host import relay_senders
 
@@ -145,7 +145,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_account_commands import place_in
 from todoku.cli import account
-from todoku.cli.context import Context
+from todoku.cli.parts.context import Context
 from todoku.directory import place
 place.HERE = place_in(Path({str(folder)!r}))
 account.app({list(arguments)!r}, obj=Context(Path({str(folder / "todoku.toml")!r})))

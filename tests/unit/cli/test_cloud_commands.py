@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 from cloud_fake import TEXT, Clock, FakeApi, FakeRelay, Keeper, cloud, settings
 
-from todoku.cli import cloud_parts, credential, desired, destroy, dkim, dkim_records
+from todoku.cli import credential, destroy, dkim
 from todoku.cli import plan as plan_commands
-from todoku.cli.context import Context
+from todoku.cli.parts import cloud as cloud_parts
+from todoku.cli.parts import desired, dkim_records
+from todoku.cli.parts.context import Context
 from todoku.cli.services import dkim_age
 from todoku.cloud.desired import resources
 from todoku.cloud.values import Sender

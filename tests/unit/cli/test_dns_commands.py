@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from todoku.cli import dns as dns_commands
-from todoku.cli.context import Context
+from todoku.cli.parts.context import Context
 from todoku.dns.client import Names
 from todoku.dns.lookups import Lookups
 from todoku.dns.manual import Manual

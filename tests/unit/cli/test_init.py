@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todoku.cli import init_answers
-from todoku.cli.init_answers import AnswerError, complete, read
+from todoku.cli.parts import init_answers
+from todoku.cli.parts.init_answers import AnswerError, complete, read
 from todoku.host.client import Host
 from todoku.host.instance import Instance, ask
 from todoku.host.outlook import Finding, of_the_machine, offset, rejects_25

@@ -14,7 +14,8 @@ import pytest
 from plan_app import app
 from typer.testing import CliRunner
 
-from todoku.cli import desired, plan
+from todoku.cli import plan
+from todoku.cli.parts import desired
 
 PROGRAM = Path(__file__).with_name("plan_app.py")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.cli import renewal
+from todoku.cli.parts import renewal
 from todoku.delivery import alarms
 from todoku.host.client import Host
 from todoku.plan.resource import Action, Change, ChangeFailed, NeedsPerson

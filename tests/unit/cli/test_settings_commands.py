@@ -10,7 +10,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from todoku.cli.context import Context
+from todoku.cli.parts.context import Context
 from todoku.cli.settings import app as settings_app
 from todoku.settings import parse
 

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.cloud is None:
         print(f"{NAME}: the settings have no [cloud] table", file=sys.stderr)
         return 1
-    from todoku.cli import cloud_parts
+    from todoku.cli.parts import cloud as cloud_parts
     from todoku.cli.services import dkim_age
     from todoku.cloud.suppressions import Suppressions
 

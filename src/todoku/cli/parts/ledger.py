@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from todoku.cli.context import FAILED, Context, require_root
-from todoku.cli.people import refuse
+from todoku.cli.parts.context import FAILED, Context, require_root
+from todoku.cli.parts.people import refuse
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE
-from todoku.cli.people import refuse
+from todoku.cli.parts.context import FAILED, USAGE
+from todoku.cli.parts.people import refuse
 
 _SHORTEST = 12  # characters: whoever has the file can try as often as he likes
 _LARGEST = 100_000  # bytes

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def faults(here: Opened) -> list[str]:
     """What forbids sending, each with what to do; empty when the relay takes both addresses of a message."""
-    from todoku.cli import cloud_parts
+    from todoku.cli.parts import cloud as cloud_parts
 
     envelope, author = here.return_address(0), here.wanted.sender
     relay = cloud_parts.relay(here.settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from todoku.cli.context import USAGE, fail, print_json
+from todoku.cli.parts.context import USAGE, fail, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

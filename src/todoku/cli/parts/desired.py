@@ -91,7 +91,7 @@ class Desired:
         client = self._connected(self._settings, anew=not self._is_new)
         self._is_new = False
         if self._relay is None:
-            from todoku.cli import cloud_parts
+            from todoku.cli.parts import cloud as cloud_parts
 
             self._relay = cloud_parts.relay(self._settings)
         return _cloud(self._settings, self._wishes, client, self._relay)
@@ -122,7 +122,7 @@ def worlds() -> Worlds:
 
 
 def _cloud(settings: Settings, wishes: Wishes, client: Cloud, relay: Relay) -> list[Item]:
-    from todoku.cli import cloud_parts
+    from todoku.cli.parts import cloud as cloud_parts
     from todoku.cloud import desired
     from todoku.cloud.values import ACTIVE
     from todoku.dns.desired import published_ids

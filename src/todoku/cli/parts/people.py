@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, Context, fail, print_json, require_root
+from todoku.cli.parts.context import FAILED, USAGE, Context, fail, print_json, require_root
 
 if TYPE_CHECKING:
     from todoku.directory import Account, Alias, Directory

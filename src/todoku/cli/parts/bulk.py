@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from todoku.cli.context import FAILED, USAGE, Context, require_root
-from todoku.cli.people import refuse
+from todoku.cli.parts.context import FAILED, USAGE, Context, require_root
+from todoku.cli.parts.people import refuse
 
 if TYPE_CHECKING:
     from todoku.campaign.opened import Opened

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from todoku.cli.context import print_json
+from todoku.cli.parts.context import print_json
 from todoku.plan import show
 from todoku.plan.events import Done, Event, Failed, NotTried, Started, Unchanged, Waiting, Waits
 
