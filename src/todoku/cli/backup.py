@@ -12,7 +12,7 @@ from todoku.cli.parts.context import FAILED, USAGE, Context, print_json, require
 from todoku.cli.parts.people import note, refuse, say
 
 if TYPE_CHECKING:
-    from todoku.host.backup import Key
+    from todoku.host.backup.backup import Key
 
 
 def backup(
@@ -32,7 +32,7 @@ def backup(
 ) -> None:
     """Save settings, secrets and accounts, locked with a passphrase or keys of age. Mail goes on meanwhile."""
     from todoku import store
-    from todoku.host import backup as making
+    from todoku.host.backup import backup as making
     from todoku.host.client import Host
 
     context: Context = ctx.obj
@@ -76,8 +76,8 @@ def backup(
 
 
 def _key(recipients: list[str] | None, passphrase_file: Path | None, *, as_json: bool) -> Key:
-    from todoku.host.backup import BackupError, Key
-    from todoku.host.backup import recipient as check
+    from todoku.host.backup.backup import BackupError, Key
+    from todoku.host.backup.backup import recipient as check
 
     if not recipients:
         return Key(passphrase=locks.passphrase(passphrase_file, new=True, as_json=as_json))

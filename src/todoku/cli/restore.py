@@ -17,9 +17,9 @@ from todoku.cli.parts.context import FAILED, USAGE, fail, print_json, require_ro
 from todoku.cli.parts.people import refuse, say
 
 if TYPE_CHECKING:
+    from todoku.host.backup.restore import Unpacked
+    from todoku.host.backup.restored_campaigns import Held
     from todoku.host.client import Host
-    from todoku.host.restore import Unpacked
-    from todoku.host.restored_campaigns import Held
 
 _DECISION = "/var/lib/todoku/.restore/decision.json"
 
@@ -45,9 +45,9 @@ def restore(
     On a new machine `todoku apply` comes next, and does the rest.
     """
     from todoku.cli.plan import LOCK
-    from todoku.host import restore as restoring
-    from todoku.host import restored_campaigns
-    from todoku.host.backup import BackupError, state_of
+    from todoku.host.backup import restore as restoring
+    from todoku.host.backup import restored_campaigns
+    from todoku.host.backup.backup import BackupError, state_of
     from todoku.host.client import Host
     from todoku.plan.lock import LockedError, exclusive
 
@@ -79,8 +79,8 @@ def go_on_with_a_decided_one() -> None:
     """Finish a restore that was killed after it had been decided. Called before every command; mostly for nothing."""
     if os.geteuid() != 0 or not os.path.exists(_DECISION):  # noqa: PTH110 - never raises
         return
+    from todoku.host.backup.restore import go_on
     from todoku.host.client import Host
-    from todoku.host.restore import go_on
 
     try:
         went_on = go_on(Host())
@@ -111,7 +111,7 @@ def _refuse_running(host: Host, *, as_json: bool) -> None:
 def _refuse_unknown(host: Host, unpacked: Unpacked, *, as_json: bool) -> None:
     """The database has to be one that this version knows, or can migrate."""
     from todoku import store
-    from todoku.host.backup import DATABASE
+    from todoku.host.backup.backup import DATABASE
 
     if DATABASE not in unpacked.manifest.files:
         return
@@ -144,7 +144,7 @@ def _ask(unpacked: Unpacked, *, yes: bool, as_json: bool) -> None:
 
 
 def _tidy(host: Host) -> None:
-    from todoku.host.restore import discard
+    from todoku.host.backup.restore import discard
 
     if not os.path.exists(_DECISION):  # noqa: PTH110
         discard(host)

@@ -32,12 +32,12 @@ from todoku.host import (
     relay_watch,
     way_out,
 )
+from todoku.host.backup.ownership import with_owners
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
 from todoku.host.credential import RelayCredentialFile
 from todoku.host.facts import Facts, gather
 from todoku.host.files import Directory, File
-from todoku.host.ownership import with_owners
 from todoku.host.packages import Packages
 from todoku.host.rendered import RenderedFile
 from todoku.host.services import DOVECOT, POSTFIX, Daemon, Service

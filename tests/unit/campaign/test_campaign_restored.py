@@ -22,10 +22,10 @@ from todoku.campaign.opened import Opened
 from todoku.campaign.taken_over import TakenOver
 from todoku.campaign.template import Source
 from todoku.delivery.entries import Told
-from todoku.host import backup, restore, restored_campaigns
-from todoku.host.backup import BackupError, Key
+from todoku.host.backup import backup, restore, restored_campaigns
+from todoku.host.backup.backup import BackupError, Key
+from todoku.host.backup.restored_campaigns import Held
 from todoku.host.client import Host
-from todoku.host.restored_campaigns import Held
 from todoku.store import campaign as store
 from todoku.store import campaign_schema as schema
 

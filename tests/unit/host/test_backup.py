@@ -24,8 +24,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from todoku.host import backup, restore
-from todoku.host.backup import BackupError, Key, Manifest
+from todoku.host.backup import backup, restore
+from todoku.host.backup.backup import BackupError, Key, Manifest
 from todoku.host.client import Host
 
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_the_previous_backup_and_says_so(tmp_path: Path) -> N
 _RESTORE = """
 import sys
 from pathlib import Path
-from todoku.host import restore
+from todoku.host.backup import restore
 from todoku.host.client import Host
 host = Host(Path(sys.argv[1]))
 print("begun", flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from todoku.host import restore
+from todoku.host.backup import restore
 from todoku.host.client import Host
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, Resource

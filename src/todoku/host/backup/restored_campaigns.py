@@ -19,7 +19,7 @@ from todoku.campaign.campaigns import PAUSED, RESTORED, STARTED
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.opened import KEY
 from todoku.campaign.taken_over import TakenOver
-from todoku.host.backup import BackupError
+from todoku.host.backup.backup import BackupError
 from todoku.host.client import Host
 from todoku.store import campaign as store
 

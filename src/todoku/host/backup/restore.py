@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
-from todoku.host.backup import FORMAT, KEPT, MANIFEST, ROOTS, WORK, BackupError, Manifest, Told
+from todoku.host.backup.backup import FORMAT, KEPT, MANIFEST, ROOTS, WORK, BackupError, Manifest, Told
 from todoku.host.client import Host
 
 # Whom files belong to who do not exist yet: `todoku apply` makes them, then it gives them what is theirs.
