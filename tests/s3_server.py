@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from todoku.host.certificate import self_signed
+from todoku.host.certificates.certificate import self_signed
 from todoku.settings import Settings, parse
 
 RCLONE = Path(sys.executable).with_name("rclone")

@@ -20,7 +20,7 @@ import pytest
 from conftest import CONFIG, World
 from cryptography import x509
 
-from todoku.host.served import certificate_at
+from todoku.host.certificates.served import certificate_at
 from todoku.rehearsal.internet import authority
 from todoku.rehearsal.internet.plan import AUTHORITY
 

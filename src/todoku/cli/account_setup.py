@@ -67,8 +67,8 @@ def _root(settings: Settings, *, as_json: bool) -> bytes:
     """The root of our own authority, DER, where the server's name is certified by it; else nothing."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from todoku.host import own_authority
-    from todoku.host.certificate import CertificateError
+    from todoku.host.certificates import own_authority
+    from todoku.host.certificates.certificate import CertificateError
     from todoku.host.client import Host
 
     if not settings.tls.is_own_authority_needed:

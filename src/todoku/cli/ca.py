@@ -12,7 +12,7 @@ from todoku.cli.parts.context import DONE, FAILED, Context, print_json
 from todoku.cli.parts.people import refuse, say
 
 if TYPE_CHECKING:
-    from todoku.host.own_authority import Authority
+    from todoku.host.certificates.own_authority import Authority
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -72,8 +72,8 @@ def export(
 
 
 def _authority(ctx: typer.Context, *, as_json: bool) -> Authority:
-    from todoku.host import own_authority
-    from todoku.host.certificate import CertificateError
+    from todoku.host.certificates import own_authority
+    from todoku.host.certificates.certificate import CertificateError
     from todoku.host.client import Host
 
     context: Context = ctx.obj

@@ -57,9 +57,9 @@ def renew(
 @app.command("status")
 def status(ctx: typer.Context, as_json: Json = False) -> None:
     """Show the certificates: for whom, from whom, how long, and whether each port shows them. Exit code 1: not."""
-    from todoku.host.certificates import shown
+    from todoku.host.certificates.resources import shown
+    from todoku.host.certificates.served import amiss
     from todoku.host.client import Host
-    from todoku.host.served import amiss
 
     context: Context = ctx.obj
     settings, host = context.settings(), Host()

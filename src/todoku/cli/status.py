@@ -160,7 +160,7 @@ def _usage(settings: Settings, now: float) -> list[Usage]:
 def _certificate_ends(settings: Settings) -> float | None:
     from cryptography import x509
 
-    from todoku.host.certificate import paths
+    from todoku.host.certificates.certificate import paths
 
     with suppress(OSError, ValueError):
         octets = Path(paths(settings)[0]).read_bytes()

@@ -17,7 +17,6 @@ from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
 from todoku.host import (
     agent,
     campaign,
-    certificates,
     clamav,
     daily_check,
     dovecot,
@@ -33,6 +32,7 @@ from todoku.host import (
     way_out,
 )
 from todoku.host.backup.ownership import with_owners
+from todoku.host.certificates import resources as certificates
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
 from todoku.host.credential import RelayCredentialFile

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from todoku.host import acme
+from todoku.host.certificates import acme
 from todoku.host.client import Completed, Host
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed

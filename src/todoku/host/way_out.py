@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from todoku.host import own_services
-from todoku.host.certificates import Timer
+from todoku.host.certificates.resources import Timer
 from todoku.host.client import Host, Stat
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File

@@ -335,7 +335,7 @@ def trust(world: World) -> ssl.SSLContext:
 
 
 def _trusted(world: World) -> Path:
-    from todoku.host import certificate, own_authority
+    from todoku.host.certificates import certificate, own_authority
 
     match world.settings.tls.kind:
         case "acme":

@@ -26,7 +26,7 @@ from todoku.delivery.postmaster import Postmaster
 from todoku.delivery.queue import Waiting
 from todoku.delivery.record import Recorder
 from todoku.delivery.watch import waiting
-from todoku.host.certificate import inspect, self_signed
+from todoku.host.certificates.certificate import inspect, self_signed
 from todoku.store import StoreError, ledger
 from todoku.store import ledger_schema as schema
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
-from todoku.host import certificate, certificates, endpoint, packages
-from todoku.host.acme import FOLDER, AcmeCertificate, StandIn
+from todoku.host import endpoint, packages
+from todoku.host.certificates import certificate
+from todoku.host.certificates import resources as certificates
+from todoku.host.certificates.acme import FOLDER, AcmeCertificate, StandIn
+from todoku.host.certificates.own_authority import create, issue
+from todoku.host.certificates.served import Served
 from todoku.host.facts import Facts, Version
 from todoku.host.gate import Program
-from todoku.host.own_authority import create, issue
-from todoku.host.served import Served
 from todoku.plan.resource import Action, ChangeFailed, NeedsPerson
 from todoku.settings import SettingsError, parse
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import certificate
-from todoku.host.certificate import CertificateError, CertificateSeen, Named, SelfSigned
+from todoku.host.certificates import certificate
+from todoku.host.certificates.certificate import CertificateError, CertificateSeen, Named, SelfSigned
 from todoku.host.client import Host
 from todoku.plan.resource import LookFailed
 

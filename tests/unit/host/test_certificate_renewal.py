@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
-from todoku.host import certificates
-from todoku.host.certificates import Timer
+from todoku.host.certificates import resources as certificates
+from todoku.host.certificates.resources import Timer
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import File
 from todoku.host.gate import Program

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import own_authority
-from todoku.host.certificate import CertificateError, inspect
+from todoku.host.certificates import own_authority
+from todoku.host.certificates.certificate import CertificateError, inspect
+from todoku.host.certificates.own_authority import KEY, ROOT, OwnAuthority, OwnCertificate
 from todoku.host.client import Host
-from todoku.host.own_authority import KEY, ROOT, OwnAuthority, OwnCertificate
 from todoku.plan.resource import Action, LookFailed
 
 NAME = "mx.hoge.internal"

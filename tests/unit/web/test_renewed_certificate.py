@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host.certificate import self_signed
+from todoku.host.certificates.certificate import self_signed
 from todoku.protect.shelf import FOLDERS, Shelf
 from todoku.settings import parse
 from todoku.web import __main__ as program

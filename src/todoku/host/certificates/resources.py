@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from todoku.host import endpoint, gate, managers, own_services
-from todoku.host.acme import AcmeCertificate, StandIn
-from todoku.host.certificate import Named, SelfSigned
+from todoku.host.certificates.acme import AcmeCertificate, StandIn
+from todoku.host.certificates.certificate import Named, SelfSigned
+from todoku.host.certificates.own_authority import AUTHORITY_ID, OwnAuthority, OwnCertificate
+from todoku.host.certificates.served import Served, Shown
 from todoku.host.client import Host
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
-from todoku.host.own_authority import AUTHORITY_ID, OwnAuthority, OwnCertificate
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
-from todoku.host.served import Served, Shown
 from todoku.host.services import CERTIFICATES, Service
 from todoku.plan.resource import Action, Change, Resource
 from todoku.settings import Settings

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from todoku.host.certificate import CertificateError, inspect
+from todoku.host.certificates.certificate import CertificateError, inspect
 from todoku.host.client import Host
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, ChangeFailed, LookFailed

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from todoku.host import endpoint
-from todoku.host.certificate import CertificateError, CertificateSeen, inspect, self_signed
+from todoku.host.certificates.certificate import CertificateError, CertificateSeen, inspect, self_signed
+from todoku.host.certificates.served import Served
 from todoku.host.client import Completed, Host
 from todoku.host.resource import HostResource
-from todoku.host.served import Served
 from todoku.plan.resource import Action, Change, ChangeFailed, NeedsPerson
 
 FOLDER = "/var/lib/todoku/acme"

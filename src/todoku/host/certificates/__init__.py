@@ -1,0 +1,1 @@
+"""Certificates: whoever gives them out, when they are renewed, and how Postfix and Dovecot take them in."""
