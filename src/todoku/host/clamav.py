@@ -13,9 +13,9 @@ from typing import Any
 
 from todoku.host import managers
 from todoku.host.client import Host
+from todoku.host.daemons.gate import GROUP
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
-from todoku.host.gate import GROUP
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource
 from todoku.host.services import Daemon, Service

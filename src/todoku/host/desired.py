@@ -14,28 +14,13 @@ from typing import Any
 
 from todoku.directory.place import HERE
 from todoku.directory.resources import EXPORT_ID, DirectoryExport, StoreSchema
-from todoku.host import (
-    agent,
-    campaign,
-    clamav,
-    daily_check,
-    dovecot,
-    firewall,
-    gate,
-    guessing,
-    managers,
-    packages,
-    page,
-    postfix,
-    quarantine,
-    relay_watch,
-    way_out,
-)
+from todoku.host import clamav, dovecot, firewall, guessing, managers, packages, postfix, way_out
 from todoku.host.backup.ownership import with_owners
 from todoku.host.certificates import resources as certificates
 from todoku.host.client import Host
 from todoku.host.configuration import ConfigSet, Validation
 from todoku.host.credential import RelayCredentialFile
+from todoku.host.daemons import agent, campaign, daily_check, gate, page, quarantine, relay_watch
 from todoku.host.facts import Facts, gather
 from todoku.host.files import Directory, File
 from todoku.host.packages import Packages

@@ -7,8 +7,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import gate
 from todoku.host.client import Host
+from todoku.host.daemons import gate
 from todoku.host.files import FileSeen, difference, look_at
 from todoku.host.rendered import RenderedFile
 from todoku.host.resource import HostResource

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import own_services
 from todoku.host.certificates.resources import Timer
 from todoku.host.client import Host, Stat
+from todoku.host.daemons import own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

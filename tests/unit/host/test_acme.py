@@ -16,8 +16,8 @@ from todoku.host.certificates import resources as certificates
 from todoku.host.certificates.acme import FOLDER, AcmeCertificate, StandIn
 from todoku.host.certificates.own_authority import create, issue
 from todoku.host.certificates.served import Served
+from todoku.host.daemons.gate import Program
 from todoku.host.facts import Facts, Version
-from todoku.host.gate import Program
 from todoku.plan.resource import Action, ChangeFailed, NeedsPerson
 from todoku.settings import SettingsError, parse
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import agent, gate
+from todoku.host.daemons import agent, gate
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import Directory, File
 from todoku.host.services import Service

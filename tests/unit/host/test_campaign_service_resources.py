@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from todoku.host import campaign, gate
+from todoku.host.daemons import campaign, gate
 from todoku.host.facts import Facts, Version
 from todoku.host.files import Directory, File
 from todoku.host.services import Service

@@ -15,9 +15,9 @@ from fake_machine import FakeMachine
 
 from todoku.host.certificates import resources as certificates
 from todoku.host.certificates.resources import Timer
+from todoku.host.daemons.gate import Program
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import File
-from todoku.host.gate import Program
 from todoku.plan.resource import Action
 from todoku.settings import Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import daily_check, gate
+from todoku.host.daemons import daily_check, gate
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import File
 

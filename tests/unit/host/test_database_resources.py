@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from fake_machine import FakeMachine
 
-from todoku.host import agent, campaign, database, gate
+from todoku.host import database
 from todoku.host.backup import backup
+from todoku.host.daemons import agent, campaign, gate
 from todoku.host.database import AuthorityInReach, PasswordCopy
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import File

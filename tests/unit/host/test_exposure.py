@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import desired, gate
+from todoku.host import desired
+from todoku.host.daemons import gate
 from todoku.host.facts import Facts, Version
 from todoku.host.files import File
 from todoku.settings import parse

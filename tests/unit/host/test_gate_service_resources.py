@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
-from todoku.host import gate, services
+from todoku.host import services
 from todoku.host.client import Stat
+from todoku.host.daemons import gate
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import Directory, File
 from todoku.host.services import GATE, Service

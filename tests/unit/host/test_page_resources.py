@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import gate, page
+from todoku.host.daemons import gate, page
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import Directory, File
 from todoku.host.services import Service

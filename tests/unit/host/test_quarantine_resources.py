@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
-from todoku.host import gate, managers, page, quarantine
+from todoku.host import managers
+from todoku.host.daemons import gate, page, quarantine
 from todoku.host.facts import Facts, Version
 from todoku.host.files import Directory, File
 from todoku.settings import Settings, SettingsError, parse

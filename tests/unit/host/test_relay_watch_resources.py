@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from todoku.host import gate, relay_watch
+from todoku.host.daemons import gate, relay_watch
 from todoku.host.facts import Facts, ServiceManager, Version
 from todoku.host.files import Directory, File
 from todoku.settings import Settings

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from todoku.delivery import alarms
-from todoku.host import gate
 from todoku.host.certificates import resources as certificates
 from todoku.host.client import Host
+from todoku.host.daemons import gate
 from todoku.host.resource import HostResource
 from todoku.plan.resource import Action, Change, NotYet
 from todoku.plan.trouble import EXPECTED, explain

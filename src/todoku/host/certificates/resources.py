@@ -8,12 +8,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import endpoint, gate, managers, own_services
+from todoku.host import endpoint, managers
 from todoku.host.certificates.acme import AcmeCertificate, StandIn
 from todoku.host.certificates.certificate import Named, SelfSigned
 from todoku.host.certificates.own_authority import AUTHORITY_ID, OwnAuthority, OwnCertificate
 from todoku.host.certificates.served import Served, Shown
 from todoku.host.client import Host
+from todoku.host.daemons import gate, own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

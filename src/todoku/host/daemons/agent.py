@@ -10,8 +10,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import database, gate, guessing, managers, own_services, way_out
+from todoku.host import database, guessing, managers, way_out
 from todoku.host.client import Host
+from todoku.host.daemons import gate, own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from todoku.host import agent, gate, managers, own_services
+from todoku.host import managers
 from todoku.host.client import Host
+from todoku.host.daemons import agent, gate, own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

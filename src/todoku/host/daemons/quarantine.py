@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from todoku.host import gate, managers, own_services, page
+from todoku.host import managers
 from todoku.host.client import Host
+from todoku.host.daemons import gate, own_services, page
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

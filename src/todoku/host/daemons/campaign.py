@@ -14,8 +14,9 @@ from typing import Any
 from todoku.campaign import returned, tokens
 from todoku.campaign.opened import KEY
 from todoku.delivery import left
-from todoku.host import agent, database, gate, managers, own_services
+from todoku.host import database, managers
 from todoku.host.client import Host
+from todoku.host.daemons import agent, gate, own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

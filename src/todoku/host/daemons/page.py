@@ -11,8 +11,9 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from todoku.host import gate, managers, object_store, own_services
+from todoku.host import managers, object_store
 from todoku.host.client import Host
+from todoku.host.daemons import gate, own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile

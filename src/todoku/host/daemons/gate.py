@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from todoku.host import managers, own_services
+from todoku.host import managers
 from todoku.host.client import Host
+from todoku.host.daemons import own_services
 from todoku.host.facts import Facts
 from todoku.host.files import Directory, File
 from todoku.host.rendered import RenderedFile
