@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from postgresql_server import Server, start_postgresql
+from todoku.host.agent import LedgerSchema
+from todoku.host.campaign import CampaignSchema
 from todoku.store import StoreError, campaign, ledger, migrating, postgresql_copy
 from todoku.store.place import Place
 
@@ -154,6 +156,17 @@ def test_from_every_released_schema_there_is_a_copy_and_a_way_back(
     assert shape(place) == shaped
     ledger.migrate(place)  # and forwards once more
     assert content(place, copy) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plan_names_the_copy(kind: str) -> None:
+    """The one in PostgreSQL, and the one beside a file."""
+    schema = {"ledger": LedgerSchema, "campaign": CampaignSchema}[kind]
+    there = f"a copy stays as todoku_copy_{kind}_0002 in the same database"
+    for where, words in (("postgresql:///x", there), ("/x/db", "a copy stays as /x/db.schema-0002")):
+        change = schema(place=KINDS[kind](where), reason="of the test").differ("0002")
+        assert change is not None
+        assert words in change.summary
 
 
 def test_numbers_go_on_where_they_were_in_the_copy_too(server: Server) -> None:
