@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event
 from todoku.settings.campaign import Campaign
 from todoku.store import ledger
 from todoku.store.database import StoreError
-from todoku.store.ledger import Place, current_revision, read, write
+from todoku.store.ledger import Place, copy_of, current_revision, read, write
 from todoku.store.migrating import Migrations
 
 OWNER = "todoku-campaign"
@@ -75,6 +75,7 @@ __all__ = [
     "PASSWORD",
     "Place",
     "StoreError",
+    "copy_of",
     "current_revision",
     "migrate",
     "open",

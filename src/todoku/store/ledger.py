@@ -19,15 +19,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from todoku.settings import Settings
-from todoku.store import postgresql
+from todoku.store import postgresql, postgresql_copy
 from todoku.store.database import StoreError, StoreMissingError, StoreNewerError, StoreOlderError
 from todoku.store.database import StoreUnusableError as Unusable
-from todoku.store.migrating import keep_a_copy
+from todoku.store.migrating import copy_path, keep_a_copy
 from todoku.store.place import FILE, OWNER, Place
 
 PASSWORD = Path("/var/lib/todoku/ledger-password")  # a copy of the administrator's, for OWNER
 _LEDGER = Place()
 _WAIT_SECONDS = 30  # for another process's transaction
+_MIGRATES_SECONDS = (
+    3600  # at most, with the copy, for one statement: a server that said nothing before is given up
+)
 _READS, _PLACE = "todoku_reads", "todoku_place"
 
 
@@ -79,8 +82,8 @@ def open(place: Place = _LEDGER, *, kept: bool = False) -> Engine:
 def migrate(place: Place = _LEDGER) -> None:
     """Make the ledger, or bring it to the wanted schema: all or nothing. Raises `StoreError`.
 
-    A new file belongs to whom its folder belongs to. An older one is copied first, beside it (see `migrating`); of a
-    database in PostgreSQL, its own tools make copies.
+    A new file belongs to whom its folder belongs to. What is there already is copied first, beside it: a file (see
+    `migrating`), and the tables in PostgreSQL (see `postgresql_copy`).
     """
     current = current_revision(place)
     if current is not None and current not in place.migrations.known():
@@ -89,12 +92,24 @@ def migrate(place: Place = _LEDGER) -> None:
         _make_file(place, place.file)
         if current is not None and current != wanted_revision(place):
             _keep_a_copy(place, place.file, current)
-    engine = _engine(place)
+    engine = _engine(place, wait=_MIGRATES_SECONDS if place.file is None else _WAIT_SECONDS)
     try:
         with write(engine) as connection:
+            if place.file is None:
+                _copy_tables(place, connection)
             place.migrations.upgrade(connection)
     finally:
         engine.dispose()
+
+
+def _copy_tables(place: Place, connection: Connection) -> None:
+    postgresql_copy.wait_for_others(connection)
+    current = _revision_in(place, connection)  # which another machine may have changed by now
+    if current is None or current == wanted_revision(place):
+        return
+    if current not in place.migrations.known():
+        _refuse_revision(place, current)
+    postgresql_copy.keep_a_copy(place, connection, current)
 
 
 def _make_file(place: Place, file: Path) -> None:
@@ -125,14 +140,25 @@ def current_revision(place: Place = _LEDGER) -> str | None:
     engine = _engine(place)
     try:
         with read(engine) as connection:
-            tables = inspect(connection).get_table_names()
-            if not tables:
-                return None
-            if "alembic_version" not in tables:
-                raise Unusable(f"{place.shown} is a database, but not one of Todoku's: name another one")
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return _revision_in(place, connection)
     finally:
         engine.dispose()
+
+
+def _revision_in(place: Place, connection: Connection) -> str | None:
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise Unusable(f"{place.shown} is a database, but not one of Todoku's: name another one")
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def copy_of(place: Place, revision: str) -> str:
+    """What a migration calls the copy that it takes of the database while that has the schema `revision`."""
+    if place.file is not None:
+        return str(copy_path(place.file, revision))
+    return f"{postgresql_copy.copy_name(place.migrations, revision)} in the same database"
 
 
 def wanted_revision(place: Place = _LEDGER) -> str:
@@ -214,15 +240,15 @@ def _advice(place: Place, error: DBAPIError | None = None) -> str:
     )
 
 
-def _engine(place: Place, *, kept: bool = False) -> Engine:
+def _engine(place: Place, *, kept: bool = False, wait: float = _WAIT_SECONDS) -> Engine:
     url = place.url()
     if place.file is None:
         # A server that was away in between is no error, and one that does not answer is none for ever.
-        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout": _WAIT_SECONDS}}
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout": wait}}
     else:
         options = {
             "poolclass": QueuePool if kept else NullPool,
-            "connect_args": {"timeout": _WAIT_SECONDS, "check_same_thread": False},
+            "connect_args": {"timeout": wait, "check_same_thread": False},
         }
     try:
         engine = create_engine(url, execution_options={_PLACE: place}, **options)
@@ -270,6 +296,7 @@ __all__ = [
     "PASSWORD",
     "Place",
     "StoreError",
+    "copy_of",
     "current_revision",
     "for_asyncpg",
     "migrate",

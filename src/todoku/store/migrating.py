@@ -1,7 +1,8 @@
 """The migrations of one database, as Alembic keeps them in a folder of the package, and the copy that is taken before.
 
 They go forward only. Who has to go back puts the copy in the place of the database, and the earlier version of Todoku
-with it. A migration is one transaction: the copy is for what is only noticed days later.
+with it. A migration is one transaction: the copy is for what is only noticed days later. Copying PostgreSQL is in
+`postgresql_copy`.
 """
 
 from __future__ import annotations
@@ -45,14 +46,19 @@ class Migrations:
         scripts = ScriptDirectory.from_config(self._config())
         return frozenset(script.revision for script in scripts.walk_revisions())
 
-    def upgrade(self, connection: Connection) -> None:
-        """Bring the database to the wanted schema, within the connection's transaction."""
+    @property
+    def kind(self) -> str:
+        """Of which database they are: "ledger", "campaign"; "" for the directory's."""
+        return self.folder.name.removesuffix("migrations").rstrip("_")
+
+    def upgrade(self, connection: Connection, revision: str = "head") -> None:
+        """Bring the database to the wanted schema, or to `revision`, within the connection's transaction."""
         from alembic import command
 
         config = self._config()
         config.attributes["connection"] = connection
         with _ONE_AT_A_TIME:
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
     def _config(self) -> Config:
         from alembic.config import Config
@@ -63,12 +69,17 @@ class Migrations:
         return config
 
 
+def copy_path(file: Path, revision: str) -> Path:
+    """Where the copy of a SQLite database is, as it was at the schema `revision`."""
+    return file.with_name(f"{file.name}.schema-{revision}")
+
+
 def keep_a_copy(file: Path, revision: str) -> Path:
     """Copy a SQLite database beside itself, as it is at this moment, before it leaves the schema `revision`.
 
     Only its owner may read the copy. Raises sqlite3.Error, OSError; then nothing is left of it.
     """
-    copy = file.with_name(f"{file.name}.schema-{revision}")
+    copy = copy_path(file, revision)
     partial = copy.with_name(copy.name + ".partial")
     partial.unlink(missing_ok=True)  # of a run that was killed
     try:

@@ -16,6 +16,7 @@ from todoku.store.database import StoreUnusableError as Unusable
 from todoku.store.place import Place
 
 _WRONG = "28P01"  # invalid_password, of the server's "PostgreSQL Error Codes"
+_FULL, _DEADLOCK = "53100", "40P01"  # disk_full, deadlock_detected
 _LET_IN = "look whether PostgreSQL runs{there}, and whether this user may use that database (pg_hba.conf)"
 
 
@@ -60,7 +61,12 @@ def said(error: DBAPIError) -> str:
 
 def advice(place: Place, error: DBAPIError | None = None) -> str:
     """What to do about it."""
-    refused = error is not None and _fields(error).get("C") == _WRONG
+    code = None if error is None else _fields(error).get("C")
+    if code == _FULL:
+        return "make room on the disk of the server, then run it again"
+    if code == _DEADLOCK:
+        return "somebody else was using it at that moment: run it again"
+    refused = code == _WRONG
     if refused and place.password_file is not None:
         return (
             f"write the password of the role {place.url().username} into {place.password_file}, "

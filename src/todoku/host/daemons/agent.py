@@ -78,7 +78,7 @@ class LedgerSchema(HostResource["str | None"]):
         if seen is None:
             return Change(Action.CREATE, f"make the ledger (schema {wanted})")
         summary = f"migrate the ledger from schema {seen} to {wanted}, keeping what is in it"
-        return Change(Action.UPDATE, summary)
+        return Change(Action.UPDATE, f"{summary}; a copy stays as {ledger.copy_of(self.place, seen)}")
 
     def change(self, change: Change, client: Host) -> None:  # noqa: ARG002
         try:

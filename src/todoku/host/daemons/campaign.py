@@ -86,7 +86,7 @@ class CampaignSchema(HostResource["str | None"]):
         if seen is None:
             return Change(Action.CREATE, f"make the database of bulk mail (schema {wanted})")
         summary = f"migrate the database of bulk mail from schema {seen} to {wanted}, keeping what is in it"
-        return Change(Action.UPDATE, summary)
+        return Change(Action.UPDATE, f"{summary}; a copy stays as {store.copy_of(self.place, seen)}")
 
     def change(self, change: Change, client: Host) -> None:  # noqa: ARG002
         try:
