@@ -27,6 +27,13 @@ from todoku.check.means import Dns, Means
 from todoku.dns.lookups import Lookups
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no finding."""
+    monkeypatch.setattr(mx_tls, "_SECONDS", 60.0)
+    monkeypatch.setattr(mx_tls, "_ALL_SECONDS", 120.0)
+
+
 @contextmanager
 def server(faults: Faults, folder: Path, *, trusted: bool = True) -> Iterator[tuple[Means, Server, Place]]:
     """The only MX host of the domain, and what the judge looks with."""
@@ -143,6 +150,29 @@ def test_a_network_that_lets_nobody_out_is_one_thing_that_is_not_known() -> None
     found = look(Means(Dns(place.lookups()), connect=connect))
     assert (found.verdict, found.about) == (Verdict.UNKNOWN, DOMAIN)
     assert tried == [("203.0.113.7", 25)] * 3  # a few of the five
+
+
+def test_one_host_that_never_ends_does_not_keep_the_others_findings(tmp_path: Path) -> None:
+    done = threading.Event()
+    with server(Faults(), tmp_path) as (means, _, place):
+        place.ours[DOMAIN, "MX"] = [f"10 {HOST}.", f"20 slow.{DOMAIN}."]
+        place.ours[f"slow.{DOMAIN}", "A"] = ["203.0.113.99"]
+        asked = asking(place, means)
+
+        def connect(host: str, port: int, timeout: float) -> socket.socket:
+            if host == "203.0.113.99":
+                done.wait(60)
+                raise TimeoutError("timed out")
+            return means.connect(host, port, timeout)
+
+        # When it begins, while it waits for the first answer, and when that is there.
+        clock = iter([0.0, 0.0, 1000.0])
+        asked = replace(asked, connect=connect, monotonic=lambda: next(clock))
+        found = {each.about: each for each in mx_tls.look(DOMAIN, asked)}
+        done.set()
+    assert found[f"slow.{DOMAIN}"].verdict is Verdict.UNKNOWN
+    assert "no answer within 120 s" in found[f"slow.{DOMAIN}"].seen
+    assert found[HOST].verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.5", "169.254.169.254"])
