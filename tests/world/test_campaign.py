@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clouds import Tenancy
 from conftest import CONFIG, WATCH, Arrived, World, wait
 
 from todoku.campaign import tokens
@@ -63,6 +64,8 @@ FOLDER = Path("/var/lib/todoku/campaign-test")
 def bulk(the_world: World) -> Iterator[None]:
     """A host with [campaign], as `todoku apply` makes it."""
     before = CONFIG.read_text()
+    zone, pages = Tenancy(the_world), f"news.{the_world.domain}"
+    zone.put(pages, "A", "203.0.113.80")  # whoever serves the pages has entered it
     CONFIG.write_text(before + TABLE.replace("hoge.example", the_world.domain))
     the_world.apply()
     FOLDER.mkdir(exist_ok=True)
@@ -71,8 +74,18 @@ def bulk(the_world: World) -> Iterator[None]:
     yield
     CONFIG.write_text(before)
     the_world.apply()
+    for type_ in ("A", "TXT"):
+        zone.put(pages, type_)
     for name in ("todoku-campaign", "todoku-pages"):
         subprocess.run(["supervisorctl", "stop", name], check=False, capture_output=True)
+
+
+def test_the_name_of_the_pages_is_published_as_one_that_sends_nothing(world: World) -> None:
+    pages = f"news.{world.domain}"
+    assert Tenancy(world).values(pages, "TXT") == ['"v=spf1 -all"']
+    assert Tenancy(world).values(pages, "A") == ["203.0.113.80"]
+    shown = {(row["name"], row["type"]): row for row in asked(world, "dns", "check")["records"]}
+    assert shown[pages, "TXT"]["seen"] == ['"v=spf1 -all"']
 
 
 def asked(world: World, *words: str) -> dict[str, Any]:

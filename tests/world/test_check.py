@@ -268,6 +268,28 @@ def test_any_domain_can_be_looked_at_from_outside(world: World) -> None:
     assert ("dns.exists", "no-such-domain.example") in found(nobody, "fail")
 
 
+def test_whether_mail_to_others_goes_within_tls_is_seen_at_their_servers(world: World) -> None:
+    for domain, host in (
+        ("mailbox.example", "mx.mailbox.example"),
+        ("outside.example", "mail.outside.example"),
+    ):
+        assert ("mx.tls", host) in found(check(world, "domain", domain), "pass")
+    messages = world.relay()["seen"]["messages"]
+    # A real Postfix: with a certificate that nobody but it has signed, and without any TLS.
+    assert _tls_of(world, world.domain) == (
+        "warn",
+        "its certificate does not convince (self-signed certificate)",
+    )
+    with postfix(world, "smtpd_tls_security_level=none"):
+        assert _tls_of(world, world.domain) == ("warn", "it does not offer STARTTLS")
+    assert world.relay()["seen"]["messages"] == messages
+
+
+def _tls_of(world: World, domain: str) -> tuple[str, str]:
+    (each,) = [each for each in check(world, "domain", domain)["findings"] if each["rule"] == "mx.tls"]
+    return each["verdict"], each["seen"].partition(": ")[2].partition(";")[0]
+
+
 # --- our own ports -------------------------------------------------------------------------------------------------
 
 

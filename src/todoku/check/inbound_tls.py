@@ -73,6 +73,19 @@ def mta_sts(domain: str, means: Means) -> Iterator[Finding]:
     yield _delivered(domain, policy, where, means.dns)
 
 
+def policy(domain: str, means: Means) -> Policy | None:
+    """The policy that senders keep to; None where there is none that counts. Raises Unanswered."""
+    texts = [
+        value for value in means.dns.values(f"_mta-sts.{domain}", "TXT") if value.lower().startswith("v=sts")
+    ]
+    if len(texts) != 1 or not _STS.fullmatch(texts[0]):
+        return None
+    try:
+        return read(_fetched(f"mta-sts.{domain}", means))
+    except (OSError, http.client.HTTPException, Unusable):
+        return None  # `mta-sts.policy` tells it
+
+
 def _delivered(domain: str, policy: Policy, where: str, dns: Dns) -> Finding:
     strangers = [host for host in mx.hosts(domain, dns) if not policy.allows(host)]
     if policy.mode == "none" or not strangers:

@@ -75,7 +75,7 @@ def _host(domain: str, host: str, dns: Dns) -> Iterator[Finding]:
         advice = f"Give {host} addresses of its own: some servers do not deliver to an alias (RFC 2181 10.3)"
         yield warned("mx.host", f"{host} is a CNAME to {answer.cname}", advice, domain)
         before = Verdict.WARN
-    if private := [a for a in addresses if not _is_public(a)]:
+    if private := [a for a in addresses if not is_public(a)]:
         advice = f"Publish the address at which the world reaches {host}"
         yield failed(
             "mx.host",
@@ -114,7 +114,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
     """Documentation ranges count as public: nobody publishes them but to try things out."""
     found = ip_address(address)
     return not (

@@ -60,6 +60,9 @@ RULES: dict[str, Rule] = {
     "addresses.reverse": _rule("the address does not lead back to the host's name", "RFC 1912 2.1"),
     "mx.record": _rule("nobody can deliver mail to the domain", "RFC 5321 5.1", "--s"),
     "mx.host": _rule("an MX host cannot be reached by its name", "RFC 2181 10.3; RFC 5321 5.1"),
+    "mx.tls": _rule(
+        "an MX host does not take mail within TLS that can be trusted", "RFC 3207; RFC 7672; RFC 8461 4"
+    ),
     "inbound.accepted": _rule(
         "mail to us is not taken", "RFC 5321 4.5.1; RFC 2142; M1: valid From and Reply-To", "--s"
     ),

@@ -89,7 +89,7 @@ def steps(settings: Settings, means: Means, names: Iterable[str] = tuple(TOPICS)
 
 
 def outside(domain: str, means: Means, selectors: Sequence[str] = ()) -> list[Step]:
-    """What the world can see of any domain."""
+    """What the DNS says to the world of any domain."""
     return [
         *zone.steps(domain, means),
         *mx.steps(domain, means),

@@ -57,8 +57,11 @@ def domain(
     as_json: Json = False,
     only_problems: OnlyProblems = False,
 ) -> None:
-    """Look at what the world can see of any domain: zone, MX, SPF, DKIM, DMARC."""
-    from todoku.check import runner, topics
+    """Look at what the world can see of any domain: zone, MX hosts and their TLS, SPF, DKIM, DMARC.
+
+    Its MX hosts are asked at port 25 for STARTTLS; no mail is sent.
+    """
+    from todoku.check import mx_tls, runner, topics
     from todoku.check.means import Dns, Means
     from todoku.dns.lookups import Lookups, NotFound
     from todoku.settings.problems import WrongValueError
@@ -67,7 +70,8 @@ def domain(
     begun = time.monotonic()
     try:
         means = Means(Dns(Lookups.of_system()))
-        steps = topics.outside(domain_name(name), means, selector or ())
+        wanted = domain_name(name)
+        steps = [*topics.outside(wanted, means, selector or ()), *mx_tls.steps(wanted, means)]
     except NotFound as problem:
         refuse(str(problem), FAILED, as_json=as_json)
     except WrongValueError as problem:

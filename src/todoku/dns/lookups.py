@@ -57,6 +57,7 @@ class Answer:
     ttl: int = 0
     cname: str | None = None  # the name is a CNAME to this one
     zone: str | None = None  # from the SOA record in the answer
+    authenticated: bool = False  # the resolver says that it has validated it (RFC 4035 3.2.3)
 
     @property
     def usable(self) -> bool:
@@ -218,7 +219,7 @@ class Lookups:
             return Answer(server.name, Status.NO_NAME)  # a label too long, an empty one: it cannot exist
         query.flags = dns.flags.Flag(0)
         if recursive:
-            query.flags |= dns.flags.RD
+            query.flags |= dns.flags.RD | dns.flags.AD  # AD: tell whether it was validated (RFC 6840 5.7)
         if unchecked:
             query.flags |= dns.flags.CD
         try:
@@ -232,6 +233,7 @@ def _read(reply: dns.message.Message, server: Server, name: str, type_: str, *, 
     code = reply.rcode()
     if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
         return Answer(server.name, Status.REFUSED if code == dns.rcode.REFUSED else Status.BROKEN)
+    vouched = recursive and bool(reply.flags & dns.flags.AD)
     zone = next((_name(r.name) for r in reply.authority if r.rdtype == dns.rdatatype.SOA), None)
     if not recursive and not reply.flags & dns.flags.AA:
         return Answer(server.name, Status.LAME)
@@ -241,7 +243,7 @@ def _read(reply: dns.message.Message, server: Server, name: str, type_: str, *, 
         if found is not None:
             values = tuple(text.of_rdata(rdata) for rdata in found)
             raw = tuple(rdata.to_text() for rdata in found)
-            return Answer(server.name, Status.FOUND, values, raw, found.ttl, first, zone)
+            return Answer(server.name, Status.FOUND, values, raw, found.ttl, first, zone, vouched)
         alias = _rrset(reply, owner, "CNAME")
         if alias is None:
             break

@@ -68,6 +68,8 @@ def row(client: Names, record: RecordSet) -> Row:
         return _blocked(client, record, str(error))
     if isinstance(seen, Unknown):
         return Row(shown, record.type, record.why, State.LATER, tuple(map(str, record.values)))
+    if seen.left_alone:
+        return Row(seen.name, record.type, record.why, State.RIGHT, zone=seen.zone, hints=(seen.left_alone,))
     view = diagnosis.examine(client.lookups, seen.name, record.type, seen.wanted)
     remarks += [trouble.text for trouble in view.troubles]
     in_place = sorted(seen.values) == sorted(seen.wanted)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from todoku.dns import text
+from todoku.dns import silent_names, text
 from todoku.dns.merging import Merge, settle
 from todoku.dns.problems import NotKnownByOracle
 from todoku.plan.outputs import Reference
@@ -38,6 +38,7 @@ class RecordSet:
     why: str
     merge: Merge = Merge.CONFLICT
     optional: bool = False  # needed only while there is something to refer to
+    harmless: bool = False  # published only where it breaks nothing of others: `silent_names`
 
     @property
     def id(self) -> str:
@@ -64,7 +65,7 @@ class RecordSet:
 
 def all_records(settings: Settings, existing: Existing | None = None) -> list[RecordSet]:
     """Everything that the settings need, the host first. Raises RecordProblem."""
-    wanted = host_records(settings, existing)
+    wanted = [*host_records(settings, existing), *page_records(settings, existing)]
     for domain in settings.domains:
         wanted += records(settings, domain, existing)
     return wanted
@@ -87,6 +88,15 @@ def host_records(settings: Settings, existing: Existing | None = None) -> list[R
     wanted.append(
         sends_nothing(settings, settings.hostname, "the host sends nothing as itself: all goes by the relay")
     )
+    return [record.settled(existing or {}) for record in wanted]
+
+
+def page_records(settings: Settings, existing: Existing | None = None) -> list[RecordSet]:
+    """What the names need that serve pages and send nothing."""
+    why = "only pages are at this name: nobody may send mail as it"
+    wanted = [
+        replace(sends_nothing(settings, name, why), harmless=True) for name in silent_names.names(settings)
+    ]
     return [record.settled(existing or {}) for record in wanted]
 
 

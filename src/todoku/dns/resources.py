@@ -11,7 +11,7 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from todoku.dns import diagnosis, lookups, spf, spf_cost
+from todoku.dns import diagnosis, lookups, silent_names, spf, spf_cost
 from todoku.dns.client import Names
 from todoku.dns.merging import Merge, conflict, settle
 from todoku.dns.problems import RecordProblem
@@ -33,6 +33,7 @@ class Seen:
     there: tuple[Published, ...]
     wanted: tuple[str, ...]
     by_hand: bool = False  # a person publishes
+    left_alone: str = ""  # why nothing is published there, although it would be wanted
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
     def look(self, client: Names) -> Seen | Unknown:
         """What is published. Raises NotYet for a conflict, and while the servers do not show what is published."""
         seen = self.compare(client)
-        if isinstance(seen, Unknown):
+        if isinstance(seen, Unknown) or seen.left_alone:
             return seen
         if sorted(seen.values) == sorted(seen.wanted):
             self._require_visible(seen, client)
@@ -91,9 +92,12 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
             raise LookFailed(f"the name {name} is longer than the 253 characters that a name can have")
         try:
             zone = client.zone(name)
-            found = client.publisher.look(zone, name, self.record.type)
+            look = silent_names.unless_left_alone if self.record.harmless else _look
+            found = look(client, zone, name, self.record.type)
         except PublisherFailed as error:
             raise LookFailed(str(error)) from error
+        if isinstance(found, str):
+            return Seen(zone, name, (), (), left_alone=found)
         return replace(self._seen(zone, name, values, found), by_hand=client.publisher.by_hand)
 
     def differ(self, seen: Seen | Unknown) -> Change | None:
@@ -206,6 +210,10 @@ class RecordSetResource(Resource[Names, Seen | Unknown]):
                 client.sleep(_PAUSE if deadline - time.monotonic() < client.patience - 1 else 0.1)
             else:
                 return
+
+
+def _look(client: Names, zone: str, name: str, type_: str) -> Found | str:
+    return client.publisher.look(zone, name, type_)
 
 
 def known_values(record: RecordSet, client: Names) -> tuple[str, tuple[str, ...]] | Unknown:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from todoku.store import StoreError, campaign, database, ledger, migrating
@@ -27,6 +28,14 @@ def test_both_databases_can_be_made_at_the_same_time(tmp_path: Path) -> None:
             each.result()
     assert database.current_revision(tmp_path / "7-store") == database.wanted_revision()
     assert ledger.current_revision(ledger.Place(str(tmp_path / "7-ledger"))) == ledger.wanted_revision()
+
+
+@pytest.mark.parametrize("kind", ["migrations", "ledger_migrations", "campaign_migrations"])
+def test_which_schemas_there_are_is_read_as_alembic_reads_it(kind: str) -> None:
+    migrations = Migrations(Path(migrating.__file__).parent / kind)
+    scripts = ScriptDirectory(migrations.folder)
+    assert migrations.wanted() == scripts.get_current_head()
+    assert migrations.known() == {script.revision for script in scripts.walk_revisions()}
 
 
 def _make_ledger(path: Path) -> None:
