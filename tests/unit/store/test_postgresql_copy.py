@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
-
-from postgresql_server import Server, start_postgresql
 from todoku.host.agent import LedgerSchema
 from todoku.host.campaign import CampaignSchema
+
+from postgresql_server import Server, start_postgresql
 from todoku.store import StoreError, campaign, ledger, migrating, postgresql_copy
 from todoku.store.place import Place
 
