@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
-from todoku.host.daemons.agent import LedgerSchema
-from todoku.host.daemons.campaign import CampaignSchema
 
 from postgresql_server import Server, start_postgresql
+from todoku.host.daemons.agent import LedgerSchema
+from todoku.host.daemons.campaign import CampaignSchema
 from todoku.store import StoreError, campaign, ledger, migrating, postgresql_copy
 from todoku.store.place import Place
 
