@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from todoku.campaign import campaigns, loops, trial
+from todoku.campaign import campaigns, loops, trial, unconfirmed
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.feedback import Feedback
 from todoku.campaign.leases import on_database_time
@@ -46,6 +46,7 @@ log = logging.getLogger("todoku.campaign")
 NAME = "todoku-campaign"  # what ps(1) shows, and how `todoku apply` recognises it
 _GROUPS = ("todoku-agent",)  # whom the relay's suppression list is for
 _LOOK = 2.0  # seconds between two looks at that list, and at what has stopped
+_TIDY = 3600.0  # seconds between two looks for requests that nobody has confirmed
 _LARGEST = 1_000_000  # octets of what one process tells the other
 
 
@@ -162,8 +163,12 @@ async def _watch(opened: Opened, theirs: socket.socket) -> None:
     feedback = Feedback(suppressions.FILE, log=None if opened.state is None else RelayLog(opened.state))
     before: list[tuple[str, str, str]] | None = None
     loop = asyncio.get_running_loop()
+    tidied = -_TIDY
     while True:
         await asyncio.to_thread(feedback.hear, opened)
+        if loop.time() - tidied >= _TIDY:
+            await asyncio.to_thread(unconfirmed.forget, opened)
+            tidied = loop.time()
         stopped = await asyncio.to_thread(_stopped, opened)
         if stopped != before:
             await loop.sock_sendall(theirs, json.dumps(stopped).encode())

@@ -70,15 +70,23 @@ def ask(opened: Opened, list_: Any, asked: Asked) -> None:
             return
         if held is None:
             lists.set_membership(connection, list_.id, number, Membership.UNCONFIRMED, evidence, now)
+        elif held.state == Membership.UNCONFIRMED:
+            of = schema.subscription  # they have asked anew: it is not removed yet (`unconfirmed`)
+            here = (of.c.list == list_.id) & (of.c.subscriber == number)
+            connection.execute(update(of).where(here).values(since=now))
         _write_to(connection, _campaign(connection, list_, now), number, now)
 
 
-def confirm(opened: Opened, link: Link, evidence: Evidence) -> None:
-    """They used the link of that message. Who had asked to be forgotten is known again from now on."""
+def confirm(opened: Opened, link: Link, evidence: Evidence) -> bool:
+    """They used the link of that message. Who had asked to be forgotten is known again from now on. False: the request
+    was removed, as nobody confirmed it in time."""
     now = opened.clock()
     with opened.write() as connection:
+        if lists.membership(connection, link.list_id, link.subscriber) is None:
+            return False
         lists.set_membership(connection, link.list_id, link.subscriber, Membership.CONFIRMED, evidence, now)
         persons.remember_again(opened, connection, link.subscriber)
+    return True
 
 
 def _campaign(connection: Connection, list_: Any, now: float) -> int:

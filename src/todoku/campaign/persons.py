@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from todoku.campaign import lists
 from todoku.campaign.errors import NotKnownError
@@ -103,28 +103,38 @@ def forget(opened: Opened, address: str) -> None:
     digest = opened.keys.digest("forgotten", address)
     now = opened.clock()
     with opened.write() as connection:
-        if not opened.is_shared:
-            connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        overwrite(opened, connection)
         table = schema.forgotten
         if not connection.execute(select(table.c.digest).where(table.c.digest == digest)).first():
             connection.execute(insert(table), {"digest": digest, "since": now})
         person = lists.subscriber(connection, address)
         if person is None:
             return
-        got = schema.recipient
-        mine = got.c.subscriber == person.id
-        waiting = got.c.state.in_(("ready", "leased", "deferred"))
-        connection.execute(update(got).where(mine, waiting).values(state="unsubscribed", settled=now))
-        # The other side's words may name the address.
-        of_mine = select(got.c.id).where(mine)
-        for table in (schema.attempt, schema.reaction, schema.bounce):
-            connection.execute(delete(table).where(table.c.recipient.in_(of_mine)))
-        connection.execute(update(got).where(mine).values(words=None, subscriber=None))
+        mine = schema.recipient.c.subscriber == person.id
+        without_a_name(connection, mine, now)
         connection.execute(delete(schema.subscriber).where(schema.subscriber.c.id == person.id))
-    _clear_the_journal(opened)
+    clear_the_journal(opened)
 
 
-def _clear_the_journal(opened: Opened) -> None:
+def overwrite(opened: Opened, connection: Connection) -> None:
+    """What is deleted on this connection is overwritten, where that is in our hands."""
+    if not opened.is_shared:
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def without_a_name(connection: Connection, which: ColumnElement[bool], now: float) -> None:
+    """These rows of `recipient` count as before, and say of nobody that it was them; none of them is sent any more."""
+    got = schema.recipient
+    waiting = got.c.state.in_(("ready", "leased", "deferred"))
+    connection.execute(update(got).where(which, waiting).values(state="unsubscribed", settled=now))
+    # The other side's words may name the address.
+    of_mine = select(got.c.id).where(which)
+    for table in (schema.attempt, schema.reaction, schema.bounce):
+        connection.execute(delete(table).where(table.c.recipient.in_(of_mine)))
+    connection.execute(update(got).where(which).values(words=None, subscriber=None))
+
+
+def clear_the_journal(opened: Opened) -> None:
     """SQLite's journal has had the pages as they were. Who reads at this moment keeps it from being cleared: then the
     next writer's checkpoint does it."""
     if opened.is_shared:

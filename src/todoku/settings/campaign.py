@@ -123,6 +123,12 @@ class Campaign(Frozen):
     time_zone: Annotated[str, BeforeValidator(_time_zone)] = Field(
         "UTC", description="Of the quiet hours, and of times that are typed.", examples=["Asia/Tokyo"]
     )
+    unconfirmed_days: Count = Field(
+        30,
+        description="After how many days a request to be on a list that nobody confirmed is removed, and with it all "
+        "that is kept of somebody who is on no other list.",
+        examples=[30],
+    )
     count_opens: bool = Field(
         False,
         description="Whether campaigns may count who opens a message, by a picture in it. The privacy text has to say "

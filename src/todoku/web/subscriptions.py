@@ -81,7 +81,7 @@ class Subscriptions:
     async def confirm(self, request: Request) -> Response:
         who = await self._who(request, CONFIRM)
         if who is None:
-            return _not_known(_language(request))
+            return _nothing_to_confirm(_language(request))
         link, person, of = who
         texts = TEXTS[person.language]
         told = tuple(filter(None, (of.consent_text, self._privacy(person.language))))
@@ -91,7 +91,8 @@ class Subscriptions:
             return page(person.language, "confirm", question, *told, form=form)
         source = f"{request.url.path.rpartition('/')[0]} from {_client(request)}"
         evidence = Evidence("confirmed", source, "\n\n".join(told))
-        await _in_thread(lambda: forms.confirm(self._opened, link, evidence))
+        if not await _in_thread(lambda: forms.confirm(self._opened, link, evidence)):
+            return _nothing_to_confirm(person.language)
         return page(person.language, "confirm", texts["confirmed"])
 
     async def unsubscribe(self, request: Request) -> Response:
@@ -272,3 +273,7 @@ def _client(request: Request) -> str:
 
 def _not_known(language: str) -> HTMLResponse:
     return page(language, "not_known", status=404)
+
+
+def _nothing_to_confirm(language: str) -> HTMLResponse:
+    return page(language, "not_known", TEXTS[language]["ask_again"], status=404)

@@ -26,6 +26,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "saved": "保存しました。",
         "none": "受け取っている配信はありません。",
         "not_known": "このリンクは使えません。",
+        "ask_again": "確認されないまま日数がたった申し込みは削除されます。もう一度お申し込みください。",
         "to_preferences": "配信の設定を開く",
     },
     "en": {
@@ -49,6 +50,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "saved": "Saved.",
         "none": "You are not subscribed to anything.",
         "not_known": "This link cannot be used.",
+        "ask_again": "A request that nobody confirms is removed after some days. Please ask again.",
         "to_preferences": "All your subscriptions",
     },
 }

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,11 @@ from pathlib import Path
 import pytest
 from campaign_place import Clock, agree, settings
 from sink import Sink
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from postgresql_server import Server as PostgreSQL
 from postgresql_server import start_postgresql
-from todoku.campaign import campaigns, leases, lists, relayed, rows, tokens
+from todoku.campaign import campaigns, forms, leases, lists, relayed, rows, tokens, unconfirmed
 from todoku.campaign.errors import CampaignError
 from todoku.campaign.message import message_id
 from todoku.campaign.opened import Opened
@@ -269,6 +270,43 @@ def test_the_plan_of_a_day_is_that_of_all_workers(shared: Opened, tmp_path: Path
     sink = asyncio.run(run())
     assert len(sink.taken) == 40  # less the share of personal mail
     assert (states(shared).sent, states(shared).left) == (40, 50)
+
+
+def test_who_never_confirmed_is_removed_and_who_does_so_at_that_moment_is_not(
+    shared: Opened, clock: Clock
+) -> None:
+    number = lists.create(shared, "open", "Open", "News", double=True, is_open=True)
+    with shared.read() as connection:
+        row = lists.find(connection, "open")
+    for name in ("late", "never"):
+        forms.ask(shared, row, forms.Asked(f"{name}@mailbox.example", "ja", "192.0.2.1", "/subscribe/open"))
+    clock.now += 31 * 86_400
+    with shared.read() as connection:
+        late = lists.subscriber(connection, "late@mailbox.example")
+    assert late is not None
+    with ThreadPoolExecutor(1) as others:
+        with shared.write() as confirming:
+            said = lists.Evidence("confirmed", "test", "News")
+            lists.set_membership(confirming, number, late.id, lists.Membership.CONFIRMED, said, clock.now)
+            forgetting = others.submit(unconfirmed.forget, shared)
+            until_somebody_waits(shared)
+        assert forgetting.result(30) == 1
+    with shared.read() as connection:
+        assert lists.subscriber(connection, "never@mailbox.example") is None
+        held = lists.membership(connection, number, late.id)
+    assert held is not None and held.state == "confirmed"
+
+
+def until_somebody_waits(shared: Opened) -> None:
+    """For a lock in that database."""
+    asked = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with shared.read() as connection:
+            if connection.scalar(asked):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 def test_a_machine_with_another_key_does_not_send(shared: Opened, tmp_path: Path) -> None:
