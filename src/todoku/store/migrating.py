@@ -7,8 +7,8 @@ with it. A migration is one transaction: the copy is for what is only noticed da
 
 from __future__ import annotations
 
-import ast
 import os
+import re
 import sqlite3
 import threading
 from contextlib import closing, suppress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Alembic's `context` is one for the whole process, and a plan migrates two databases at the same time.
 _ONE_AT_A_TIME = threading.Lock()
+_SAID = re.compile(r"""^(revision|down_revision)\b[^=\n]*= *(?:None|["']([0-9a-z_]+)["'])""", re.MULTILINE)
 COPIES = 3  # of each database; older ones are removed
 
 
@@ -44,16 +45,11 @@ class Migrations:
 
     def _before(self) -> dict[str, str | None]:
         """Revision -> the one before it, as each migration says in its first lines. Nothing of them is run."""
-        found = {}
+        # Not with ast.parse: several threads ask, and in Python 3.11 those of one process disturb each other there.
+        found: dict[str, str | None] = {}
         for file in sorted((self.folder / "versions").glob("[!_]*.py")):
-            said = {
-                node.targets[0].id: ast.literal_eval(node.value)
-                for node in ast.parse(file.read_bytes()).body
-                if isinstance(node, ast.Assign)
-                and isinstance(node.targets[0], ast.Name)
-                and node.targets[0].id in ("revision", "down_revision")
-            }
-            found[said["revision"]] = said["down_revision"]
+            said = dict(_SAID.findall(file.read_text(encoding="utf-8")))
+            found[said["revision"]] = said["down_revision"] or None
         return found
 
     @property
