@@ -264,7 +264,7 @@ def test_a_table_that_is_not_as_it_was_made_is_told(server: Server) -> None:
     assert 'column "position" does not exist' in refusal(place)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount the small file system that gets full")
 def test_a_full_disk_of_the_server_changes_nothing(server: Server) -> None:
     place = new(server, "ledger", "0002")
     with connected(place) as connection:
